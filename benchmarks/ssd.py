@@ -1,0 +1,184 @@
+"""Time and peak memory of the SSD operator beside the chunked listing of the Mamba-2 paper, in one process.
+
+    python benchmarks/ssd.py            # both regimes, about two minutes on 2 cores
+    python benchmarks/ssd.py --quick    # fewer repetitions
+
+The candidates take turns (A B A B ...), so a slow spell of the machine hits both; medians are printed. The rate of
+the machine's own fp32 matrix product is measured in the same process. Peak memory is the high-water mark of
+resident memory over that of the process before the call, each in a fresh child process.
+
+Letters: B batch, L length, H heads, P head dim, G groups, N state size, Q chunk size.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lingen_kit.ops.ssd import mamba_chunk_scan_combined
+
+LISTING_CHUNKS = (32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem size; `both` runs half of the heads and groups in reverse."""
+
+    batch: int
+    length: int
+    heads: int
+    head_dim: int
+    groups: int
+    state: int
+    both: bool = False
+
+    @property
+    def direction(self) -> str:
+        return "both" if self.both else "forward"
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Draw inputs with the decays of a trained Mamba-2: A in [-16, -1], dt in [0.001, 0.1]."""
+        generator = torch.Generator().manual_seed(0)
+        rows = (self.batch, self.length)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        dt = torch.exp(torch.empty(*rows, self.heads).uniform_(-6.9, -2.3, generator=generator))
+        return {
+            "x": normal(*rows, self.heads, self.head_dim),
+            "dt": dt,
+            "A": -torch.empty(self.heads).uniform_(1, 16, generator=generator),
+            "B": normal(*rows, self.groups, self.state),
+            "C": normal(*rows, self.groups, self.state),
+            "D": torch.ones(self.heads),
+        }
+
+    def flops(self, chunk_size: int, backward: bool) -> int:
+        """Count what the products of the chunked algorithm need, each masked square counted in full.
+
+        Forward: C B^T once a group, its product with dt x, the states and their reading. Backward adds C B^T
+        again, two squares a head and two a group, and four products with states.
+        """
+        tokens = self.batch * self.length
+        square, wide = 2 * chunk_size * self.head_dim * self.heads, 2 * self.state * self.head_dim * self.heads
+        group = 2 * chunk_size * self.state * self.groups
+        forward = square + 2 * wide + group
+        return tokens * (forward + (2 * square + 4 * wide + 3 * group if backward else 0))
+
+
+def segment_sum(a: Tensor) -> Tensor:
+    """Sums of a over (s, t] for every pair, minus infinity above the diagonal: `(..., Q)` to `(..., Q, Q)`."""
+    size = a.shape[-1]
+    ones = torch.ones(size, size, dtype=torch.bool)
+    spread = a.unsqueeze(-1).expand(*a.shape, size).masked_fill(~ones.tril(-1), 0)
+    return spread.cumsum(-2).masked_fill(~ones.tril(), -torch.inf)
+
+
+def listing(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, chunk_size: int) -> Tensor:
+    """The straightforward chunked algorithm of the Mamba-2 paper, section 6, one einsum a step."""
+    batch, length, heads, _ = x.shape
+    chunks = length // chunk_size
+    B, C = (t.repeat_interleave(heads // t.shape[2], dim=2).unflatten(1, (chunks, -1)) for t in (B, C))
+    v = (x * dt.unsqueeze(-1)).unflatten(1, (chunks, -1))
+    a = (dt * A).unflatten(1, (chunks, -1)).permute(0, 3, 1, 2)  # B H chunks Q
+    total = a.cumsum(-1)
+    within = torch.einsum("bclhn,bcshn,bhcls,bcshp->bclhp", C, B, segment_sum(a).exp(), v)
+    states = torch.einsum("bclhn,bhcl,bclhp->bchpn", B, (total[..., -1:] - total).exp(), v)
+    states = torch.cat([torch.zeros_like(states[:, :1]), states], dim=1)
+    decay = segment_sum(F.pad(total[..., -1], (1, 0))).exp()
+    entering = torch.einsum("bhzc,bchpn->bzhpn", decay, states)[:, :-1]
+    across = torch.einsum("bclhn,bchpn,bhcl->bclhp", C, entering, total.exp())
+    return (within + across).flatten(1, 2) + x * D.unsqueeze(-1)
+
+
+def listing_both(chunk_size: int, **inputs: Tensor) -> Tensor:
+    """The listing on the first half of the heads, and on the second half of flipped inputs, flipped back."""
+    halves = []
+    for half in (0, 1):
+        part = {k: v.chunk(2, dim=0 if v.dim() == 1 else 2)[half] for k, v in inputs.items()}
+        if half:
+            part = {k: v if v.dim() == 1 else v.flip(1) for k, v in part.items()}
+        y = listing(**part, chunk_size=chunk_size)
+        halves.append(y.flip(1) if half else y)
+    return torch.cat(halves, dim=2)
+
+
+Operator = Callable[..., Tensor]
+
+
+def make_call(operator: Operator, inputs: dict[str, Tensor], backward: bool) -> Callable[[], None]:
+    """Bind one call, with or without its backward."""
+    if not backward:
+
+        def forward() -> None:
+            with torch.no_grad():
+                operator(**inputs)
+
+        return forward
+    leaves = {k: v.clone().requires_grad_() for k, v in inputs.items()}
+    gradient = torch.randn_like(inputs["x"])
+
+    def both() -> None:
+        torch.autograd.grad(operator(**leaves), list(leaves.values()), gradient)
+
+    return both
+
+
+def interleaved(calls: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each call; the calls take turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 2):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 2:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def gemm_rate() -> float:
+    """FLOP/s of a 1024-square fp32 product."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    return 2 * 1024**3 / (interleaved({"mm": lambda: torch.mm(a, b)}, 15)["mm"] * 1e-3)
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _peak(case: Case, name: str, chunk_size: int | None, queue: "multiprocessing.Queue[int]") -> None:
+    torch.set_num_threads(2)
+    small = Case(1, 256, case.heads, case.head_dim, case.groups, case.state, case.both)
+    make_call(operators(case)[name], small.inputs() | {"chunk_size": 64}, backward=False)()
+    call = make_call(partial(operators(case)[name], chunk_size=chunk_size), case.inputs(), backward=True)
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    call()
+    queue.put(_resident("VmHWM") - before)
+
+
+def peak_memory(case: Case, name: str, chunk_size: int | None) -> int:
+    """Bytes that forward and backward need beyond the inputs, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[int] = context.Queue()
+    process = context.Process(target=_peak, args=(case, name, chunk_size, queue))
+    process.start()
+    peak = queue.get()
+    process.join()
+    return peak
+
+
+def operators(case: Case) -> dict[str, Operator]:
+    """The two candidates of a case."""
+    ours = partial(mamba_chunk_scan_combined, direction=case.direction, backend="torch")
+    return {"ours": ours, "listing": listing_both if case.both else listing}

@@ -1,0 +1,66 @@
+"""Checkpoints of training runs: reading them back without a trainer.
+
+A checkpoint is a torch file that holds the run's whole configuration as YAML text under `CONFIG_KEY`, so that nothing
+else is needed to build the model. It is read with `weights_only=True`: no pickled code is executed.
+"""
+
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lingen_kit.pipeline import TextToVideoPipeline
+
+CONFIG_KEY = "lingen_kit_config"
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint's content onto the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or was not written by a run of the kit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"checkpoint {path} cannot be read; it may be truncated or no checkpoint: {reason}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or CONFIG_KEY not in content:
+        raise ValueError(f"checkpoint {path} was not written by a training run of lingen_kit: it holds no configuration")
+    return content
+
+
+def load_pipeline(path: str | Path) -> TextToVideoPipeline:
+    """Build the pipeline of a checkpoint with the weights that it was validated with (EMA, if the run had it).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read or does not hold a text-to-video pipeline.
+    """
+    content = read_checkpoint(path)
+    config = yaml.safe_load(content[CONFIG_KEY])
+    pipeline = _build(config["model"]["init_args"])
+    prefix = "pipeline."
+    weights = {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
+    try:
+        pipeline.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path} does not fit the model of its own configuration: {error}") from error
+    return pipeline.eval()
+
+
+def _build(options: dict[str, Any]) -> TextToVideoPipeline:
+    """Instantiate the pipeline from the options of the training task, with the types checked as at training."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TextToVideoPipeline, "pipeline")
+    known = signature(TextToVideoPipeline.__init__).parameters
+    config = parser.parse_object({"pipeline": {key: value for key, value in options.items() if key in known}})
+    return parser.instantiate_classes(config).pipeline

@@ -1,0 +1,113 @@
+"""`sample`: videos for prompts from a checkpoint, with no trainer and no other file."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def main(verb: str, arguments: list[str]) -> None:
+    """Sample and write one file a video, a contact sheet and `metadata.jsonl`."""
+    options = _parser(verb).parse_args(arguments)
+    prompts = [prompt for prompt in _prompts(options) for _ in range(options.num)]
+    seeds = [options.seed + i % options.num for i in range(len(prompts))]
+
+    import torch  # after the options are known to be good: importing it takes seconds
+
+    from lingen_kit.checkpoint import load_pipeline
+    from lingen_kit.video import contact_sheet, write_gif, write_mp4, write_png
+
+    pipeline = load_pipeline(options.ckpt).to(_device(options.device))
+    fps = options.fps or pipeline.fps
+    options.out.mkdir(parents=True, exist_ok=True)
+    shown = []
+    with (options.out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+        for start in range(0, len(prompts), options.batch_size):
+            batch = prompts[start : start + options.batch_size]
+            with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
+                videos = pipeline(
+                    batch,
+                    frames=options.frames,
+                    height=options.height,
+                    width=options.width,
+                    steps=options.steps,
+                    guidance=options.guidance,
+                    seed=seeds[start : start + options.batch_size],
+                ).cpu()
+            for i, (video, prompt) in enumerate(zip(videos, batch, strict=True), start):
+                path = options.out / f"{i:04d}_{_slug(prompt)}.{options.format}"
+                {"mp4": write_mp4, "gif": write_gif}[options.format](path, video, fps)
+                record = {"file_name": path.name, "text": prompt, "seed": seeds[i], "ckpt": str(options.ckpt)}
+                record |= {"steps": options.steps or pipeline.sampler.steps}
+                record |= {"guidance": pipeline.sampler.guidance if options.guidance is None else options.guidance}
+                metadata.write(json.dumps(record, ensure_ascii=False) + "\n")
+                metadata.flush()
+            shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
+            print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
+    sheet = options.out / "sheet.png"
+    write_png(sheet, contact_sheet(torch.stack([video for video, _ in shown]), [prompt for _, prompt in shown]))
+    print(f"videos and metadata.jsonl in {options.out}\ncontact sheet     {sheet}")
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m lingen_kit {verb}",
+        description="Sample videos for prompts from a checkpoint of a training run. What is not given is as configured "
+        "in that run. Writes one file a video, metadata.jsonl (readable as a video folder for training) and sheet.png.",
+    )
+    add = parser.add_argument
+    add("--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="what to show; may be repeated")
+    add("--prompts", type=Path, metavar="FILE", help="text file with one prompt a line")
+    add("--num", type=_positive, default=1, help="videos for each prompt (default 1)")
+    add("--seed", type=int, default=0, help="seed of the first video of each prompt, the next ones counting up (default 0)")
+    add("--steps", type=_positive, help="solver steps")
+    add("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
+    add("--frames", type=_positive, help="frames of a video")
+    add("--height", type=_positive, help="height in pixels")
+    add("--width", type=_positive, help="width in pixels")
+    add("--fps", type=float, help="frames per second of the files written")
+    add("--out", type=Path, default=Path("samples"), metavar="DIR", help="folder to write to (default samples)")
+    add("--format", choices=["mp4", "gif"], default="mp4", help="file format (default mp4)")
+    add("--batch_size", type=_positive, default=8, help="videos sampled at a time (default 8)")
+    add("--sheet_rows", type=_positive, default=16, help="videos shown in sheet.png (default 16)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def _prompts(options: argparse.Namespace) -> list[str]:
+    prompts = list(options.prompt)
+    if options.prompts:
+        try:
+            lines = options.prompts.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--prompts {options.prompts} is not UTF-8 text: {error}") from error
+        prompts += [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise ValueError("no prompts: give --prompt TEXT, or --prompts FILE with one prompt a line")
+    return prompts
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises an AssertionError
+        raise ValueError(f"--device {name} cannot be used here; choose cpu, or auto: {error}") from error
+    return name
+
+
+def _slug(prompt: str) -> str:
+    """A file name's worth of a prompt; the whole prompt is in metadata.jsonl."""
+    return re.sub(r"\W+", "_", prompt.lower()).strip("_")[:60] or "empty"

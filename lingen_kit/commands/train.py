@@ -1,0 +1,105 @@
+"""`fit`, `validate`, `test` and `predict`: Lightning's command line over the kit's tasks and data.
+
+`fit --config C.yaml` writes to `runs/<name>/version_<n>/`; `fit --config C.yaml --ckpt_path last` continues the newest
+version in place.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from callbacks.checkpoint import Checkpoint, RunConfig
+from callbacks.ema import EMA
+from callbacks.metrics_csv import MetricsCSV
+from callbacks.progress import Progress
+from lingen_kit import runs
+
+
+def main(verb: str, arguments: list[str]) -> None:
+    """Run one of the four verbs."""
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+    class OneVerbCLI(TrainCLI):
+        """Builds the parser of the verb that was called and not those of the other three."""
+
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            return {verb: LightningCLI.subcommands()[verb] | {"weights_only"}}
+
+    OneVerbCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=RunConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        trainer_defaults={"use_distributed_sampler": False},  # the data modules share their samples out themselves
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
+        parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lingen_kit", verb: {"parser_mode": "omegaconf+"}},
+        args=[verb, *arguments],
+    )
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line with the kit's run folders, links and callbacks."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's name and the callbacks of every run, and link what must agree."""
+        parser.add_argument("--name", type=str | None, default=None, help="Run's name; the config file's name if null.")
+        parser.add_lightning_class_args(EMA, "ema")
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.add_lightning_class_args(Progress, "progress")
+        for name in ("frames", "height", "width", "fps"):
+            parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+        parser.link_arguments("trainer.max_steps", "model.init_args.schedule_steps")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Parse the words of the verb, whatever those of the process are."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer its run folder, unless the config names a logger of its own."""
+        self.run_name = self._get(self.config, "name") or self._config_stem()
+        self.resume = self.subcommand == "fit" and self._get(self.config, "ckpt_path") == "last"
+        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+            version = runs.latest_resumable(self.run_name) if self.resume else runs.next_version(self.run_name)
+            place = {"save_dir": str(runs.ROOT), "name": self.run_name, "version": version}
+            board = TensorBoardLogger(**place, default_hp_metric=False)
+            kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
+            if self.resume:
+                last = Path(board.log_dir) / runs.CHECKPOINTS / runs.LAST
+                self.config_init[self.subcommand]["ckpt_path"] = str(last)
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list) -> Trainer:
+        """Put the average of the weights first, so that it is in place when other callbacks end the fit."""
+        config["callbacks"] = [*(c for c in callbacks if isinstance(c, EMA)), *(config.get("callbacks") or [])]
+        return super()._instantiate_trainer(config, [c for c in callbacks if not isinstance(c, EMA)])
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Read checkpoints as data only: no pickled code is executed."""
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def _config_stem(self) -> str:
+        files = self._get(self.config, "config") or []
+        return Path(str(files[-1])).stem if files else "run"
+
+    def after_fit(self) -> None:
+        """Say where everything is and what to try next."""
+        if not self.trainer.is_global_zero or self.trainer.log_dir is None:
+            return
+        folder = Path(self.trainer.log_dir)
+        last = folder / runs.CHECKPOINTS / runs.LAST
+        print(f"\nrun folder   {folder}")
+        for label, path in (("checkpoint", last), ("samples", folder / "samples"), ("metrics", folder / "metrics.csv")):
+            if path.exists():
+                print(f"{label:12} {path}")
+        print("\nwhat to try next:")
+        print(f'  python -m lingen_kit sample --ckpt {last} --prompt "a red circle moves left" --out samples')
+        print(f"  tensorboard --logdir {runs.ROOT}")

@@ -1,0 +1,194 @@
+"""What all data modules share: the clip's size, batches, the resumable order, and the count of unusable files."""
+
+import logging
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
+from lingen_kit.data.sample import Batch
+
+_log = logging.getLogger(__name__)
+
+NAMED_IN_ERROR = 10
+
+
+class TooManyUnusable(ValueError):
+    """More of the files than `max_bad_share` could not be used."""
+
+
+class VideoDataModule(LightningDataModule):
+    """Videos with captions for training and validation.
+
+    The order of the training samples is one endless stream (`lingen_kit.data.sampler`). A checkpoint stores how many
+    samples of it have been trained on; `fit --ckpt_path` goes on at the next one, in the middle of an epoch too, with
+    any number of workers, and even with another batch size. Leave `Trainer(use_distributed_sampler)` alone: the
+    stream is already divided between the ranks.
+
+    Args:
+        frames: Frames of a clip.
+        height: Pixels from top to bottom.
+        width: Pixels from left to right.
+        fps: Frames per second of a clip.
+        batch_size: Clips per device and step.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        seed: Of the order of the training samples, and of what is random in them.
+        validation_size: Validate on at most this many clips, always the same ones.
+        max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are named.
+    """
+
+    def __init__(
+        self,
+        frames: int = 8,
+        height: int = 32,
+        width: int = 32,
+        fps: float = 8.0,
+        batch_size: int = 24,
+        num_workers: int = 0,
+        seed: int = 0,
+        validation_size: int = 64,
+        max_bad_share: float = 0.05,
+    ) -> None:
+        super().__init__()
+        least: dict[str, tuple[float, float]] = {
+            "frames": (frames, 1),
+            "height": (height, 1),
+            "width": (width, 1),
+            "batch_size": (batch_size, 1),
+            "num_workers": (num_workers, 0),
+            "validation_size": (validation_size, 1),
+        }
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise ValueError(f"data.{name} is {value}; it must be at least {minimum}")
+        if fps <= 0:
+            raise ValueError(f"data.fps is {fps}; it must be above 0")
+        if not 0 <= max_bad_share <= 1:
+            raise ValueError(f"data.max_bad_share is {max_bad_share}; it is a share between 0 and 1")
+        self.frames = frames
+        self.height = height
+        self.width = width
+        self.fps = fps
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.validation_size = validation_size
+        self.max_bad_share = max_bad_share
+        self._unusable: dict[str, str] = {}
+        self._file_count = 0
+        self._restored = {"samples": 0, "batches": 0}
+
+    @abstractmethod
+    def train_dataset(self) -> SampleDataset:
+        """The clips to train on."""
+
+    @abstractmethod
+    def validation_dataset(self) -> SampleDataset:
+        """The clips to validate on, at most `validation_size`."""
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Batches of `train_dataset`, going on where the checkpoint stopped."""
+        attached = self.trainer is not None
+        return TrainingLoader(
+            self.train_dataset(),
+            self.batch_size,
+            self.seed,
+            num_workers=self.num_workers,
+            rank=self._rank(),
+            world_size=self._world_size(),
+            position=self.samples_seen if attached else None,
+            overfit=self._overfit_batches(),
+            watch=self._watch,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> ValidationLoader:
+        """Batches of `validation_dataset`, always in the same order."""
+        return ValidationLoader(
+            self.validation_dataset(),
+            self.batch_size,
+            num_workers=self.num_workers,
+            rank=self._rank(),
+            world_size=self._world_size(),
+            watch=self._watch,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def test_dataloader(self) -> ValidationLoader:
+        """The validation batches: there is no third split."""
+        return self.val_dataloader()
+
+    def samples_seen(self) -> int:
+        """Samples of the stream that all ranks together have trained on.
+
+        Derived from Lightning's own count of processed batches, so the two cannot disagree: a batch that was fetched
+        but not trained on when a run was interrupted is fetched again.
+        """
+        since = self._batches_trained() - self._restored["batches"]
+        return self._restored["samples"] + since * self.batch_size * self._world_size()
+
+    def setup(self, stage: str) -> None:
+        """Forget the position of an earlier run when a new one starts from nothing (Lightning's hook)."""
+        if stage == "fit" and self._batches_trained() == 0:
+            self._restored = {"samples": 0, "batches": 0}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the stream, for the checkpoint."""
+        return {"samples": self.samples_seen(), "batches": self._batches_trained()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the position of a checkpoint."""
+        self._restored = {"samples": int(state_dict["samples"]), "batches": int(state_dict["batches"])}
+
+    def skipped_report(self) -> list[tuple[str, str]]:
+        """Each file that could not be used so far, with the reason, in the order of discovery."""
+        return list(self._unusable.items())
+
+    def note_unusable(self, source: str, reason: str) -> None:
+        """Count a file that cannot be used: once, with a line in the log.
+
+        Raises:
+            TooManyUnusable: If more than `max_bad_share` of the files are.
+        """
+        if source in self._unusable:
+            return
+        self._unusable[source] = reason
+        _log.warning("skipped %s: %s", source, reason)
+        if self._file_count and len(self._unusable) > self.max_bad_share * self._file_count:
+            raise TooManyUnusable(self._too_many())
+
+    def _watch(self, batch: Batch) -> None:
+        for source, reason in batch["skipped"]:
+            self.note_unusable(source, reason)
+
+    def _too_many(self) -> str:
+        bad, total = len(self._unusable), self._file_count
+        named = [f"  {source}: {reason}" for source, reason in self.skipped_report()[:NAMED_IN_ERROR]]
+        if bad > NAMED_IN_ERROR:
+            named.append(f"  and {bad - NAMED_IN_ERROR} more")
+        return (
+            f"{bad} of {total} files ({bad / total:.0%}) cannot be used, and data.max_bad_share allows"
+            f" {self.max_bad_share:.0%}; repair or remove these, or allow more with --data.max_bad_share:\n"
+            + "\n".join(named)
+        )
+
+    def _batches_trained(self) -> int:
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    def _overfit_batches(self) -> int:
+        wanted = 0 if self.trainer is None else self.trainer.overfit_batches
+        if isinstance(wanted, float) and wanted:
+            raise ValueError(
+                f"trainer.overfit_batches is {wanted}; data modules of this kit take a number of batches, such as 1"
+            )
+        return int(wanted)

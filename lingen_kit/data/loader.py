@@ -1,0 +1,185 @@
+"""Loaders: a torch DataLoader behind the little that Lightning asks of one.
+
+They are not subclasses of DataLoader, for three reasons. One DataLoader iterator runs through all of training, so
+workers start once and nothing they prefetched is lost between Lightning's epochs. Lightning re-creates DataLoaders
+with samplers of its own (for several devices, for `overfit_batches`), which would lose our order. And
+`num_workers=0` is a sound choice for procedural data, which Lightning would warn about on each run.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lingen_kit.data.sample import Batch, Sample, collate
+from lingen_kit.data.sampler import Draw, FixedBatches, SampleOrder, StreamBatches
+
+
+class SampleDataset(Protocol):
+    """What a data set must offer: a length, and samples by index, the same one each time."""
+
+    def __len__(self) -> int:
+        """Samples in the data set."""
+        ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at `index`."""
+        ...
+
+
+class VaryingDataset(SampleDataset, Protocol):
+    """A data set whose samples differ from pass to pass (random start times, crops), reproducibly."""
+
+    def draw(self, index: int, epoch: int) -> Sample:
+        """The sample at `index` as the pass `epoch` over the data sees it."""
+        ...
+
+
+class _Drawn(Dataset[Sample]):
+    """A data set addressed by `Draw`, as the batch samplers of this kit yield them."""
+
+    def __init__(self, samples: SampleDataset | VaryingDataset) -> None:
+        self.samples = samples
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        vary: Callable[[int, int], Sample] | None = getattr(self.samples, "draw", None)
+        return self.samples[draw.index] if vary is None else vary(draw.index, draw.epoch)
+
+
+def _torch_loader(
+    dataset: SampleDataset, batches: Iterable[list[Draw]], num_workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    return DataLoader(
+        _Drawn(dataset),
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        # Workers get their base seed from here: otherwise each loader would draw it from torch's global generator,
+        # and a resumed run, which creates another number of loaders, would end up with other random numbers.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _ignore(batch: Batch) -> None:
+    del batch
+
+
+class TrainingLoader:
+    """Reads the endless stream of `SampleOrder`, one stretch of `len(self)` batches per iteration.
+
+    Args:
+        dataset: Where the samples come from.
+        batch_size: Samples per rank and step.
+        seed: Of the order.
+        num_workers: Worker processes; 0 reads in this process.
+        rank: This process among `world_size`.
+        world_size: Processes that train together.
+        position: Tells how many samples of the stream all ranks together have trained on so far. Asked when an
+            iteration takes its first batch; that is what makes a resumed run continue at the right sample. Without
+            it the loader counts what it handed out.
+        overfit: Repeat the first `overfit` batches; 0 for the whole stream.
+        watch: Called with each batch, in this process, just before it is handed out.
+        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        batch_size: int,
+        seed: int,
+        *,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], int] | None = None,
+        overfit: int = 0,
+        watch: Callable[[Batch], None] = _ignore,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.order = SampleOrder(len(dataset), seed)
+        self.global_batch = batch_size * world_size
+        self._rank = rank
+        self._world_size = world_size
+        self._position = position
+        self._period = overfit * self.global_batch or None
+        self._watch = watch
+        self._pin_memory = pin_memory
+        self._next = 0
+        # Lightning looks for a DataLoader's iterator under this name, to stop the workers when a run ends.
+        self._iterator: Iterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        """Steps that Lightning counts as an epoch: one pass over the data, rounded down, but at least 1."""
+        return max(1, len(self.dataset) // self.global_batch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield `len(self)` batches, going on where training is."""
+        wanted = self._next if self._position is None else self._position()
+        if self._iterator is None or wanted != self._next:
+            self._next = wanted
+            batches = StreamBatches(
+                self.order, self.batch_size, self._rank, self._world_size, wanted, self._period
+            )
+            self._iterator = iter(
+                _torch_loader(self.dataset, batches, self.num_workers, self._pin_memory)
+            )
+        for _ in range(len(self)):
+            if self._iterator is None:  # the run ended and Lightning let go of the workers
+                return
+            batch = next(self._iterator)
+            self._next += self.global_batch
+            self._watch(batch)
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position lives with the data module. Lightning takes the method to mean "can resume"."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load, see `state_dict`."""
+
+
+class ValidationLoader:
+    """Goes through a data set once, in order; see `FixedBatches`.
+
+    Args:
+        dataset: Where the samples come from.
+        batch_size: Samples per rank and step.
+        num_workers: Worker processes; 0 reads in this process.
+        rank: This process among `world_size`.
+        world_size: Processes that validate together.
+        watch: Called with each batch, in this process, just before it is handed out.
+        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        batch_size: int,
+        *,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        watch: Callable[[Batch], None] = _ignore,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self._batches = FixedBatches(len(dataset), batch_size, rank, world_size)
+        self._loader = _torch_loader(dataset, self._batches, num_workers, pin_memory)
+        self._watch = watch
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of this rank."""
+        for batch in self._loader:
+            self._watch(batch)
+            yield batch

@@ -1,0 +1,101 @@
+"""The data module of the moving shapes: procedural videos with captions and a known truth, no download, no decoding."""
+
+from typing import Literal
+
+from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.shapes import MovingShapesDataset
+
+
+class MovingShapes(VideoDataModule):
+    """Colored shapes that move as their caption says, drawn on the fly.
+
+    Combinations of (shape, color, action) are divided between training and validation: what validation shows, training
+    never does.
+
+    Args:
+        frames: Frames of a clip.
+        height: Pixels from top to bottom.
+        width: Pixels from left to right.
+        fps: Frames per second of a clip.
+        batch_size: Clips per device and step.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        seed: Of the scenes and of their order.
+        validation_size: Validate on this many clips, always the same ones.
+        samples_per_epoch: Distinct training clips, which is also what one epoch goes through.
+        shapes: Words to draw from: circle, square, triangle, cross, ring. None for all.
+        colors: VBench's color words: white, red, pink, blue, silver, purple, orange, green, gray, yellow, black,
+            grey. None for all.
+        sizes: Words to draw from: small, large. None for both.
+        actions: Words to draw from: moves left, moves right, moves up, moves down, bounces, rotates, grows, shrinks,
+            stays. None for all that `frames` can show.
+        backgrounds: Words to draw from: navy, teal, beige, maroon, olive. None for all.
+        objects: Least and greatest number of objects in a clip, within 1 to 3.
+        held_out: Share of the combinations kept for validation. 0 holds out none, and validation then draws other
+            clips of the combinations of training.
+    """
+
+    def __init__(
+        self,
+        frames: int = 8,
+        height: int = 32,
+        width: int = 32,
+        fps: float = 8.0,
+        batch_size: int = 24,
+        num_workers: int = 0,
+        seed: int = 0,
+        validation_size: int = 64,
+        samples_per_epoch: int = 100_000,
+        shapes: list[str] | None = None,
+        colors: list[str] | None = None,
+        sizes: list[str] | None = None,
+        actions: list[str] | None = None,
+        backgrounds: list[str] | None = None,
+        objects: tuple[int, int] = (1, 1),
+        held_out: float = 0.125,
+    ) -> None:
+        super().__init__(
+            frames=frames,
+            height=height,
+            width=width,
+            fps=fps,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            validation_size=validation_size,
+        )
+        if samples_per_epoch < 1:
+            raise ValueError(f"data.samples_per_epoch is {samples_per_epoch}; it must be at least 1")
+        self.samples_per_epoch = samples_per_epoch
+        self.shapes = shapes
+        self.colors = colors
+        self.sizes = sizes
+        self.actions = actions
+        self.backgrounds = backgrounds
+        self.objects = objects
+        self.held_out = held_out
+
+    def train_dataset(self) -> MovingShapesDataset:
+        """Scenes of the combinations that are not held out."""
+        return self._dataset("train", self.samples_per_epoch)
+
+    def validation_dataset(self) -> MovingShapesDataset:
+        """Scenes of the held-out combinations."""
+        return self._dataset("validation", self.validation_size)
+
+    def _dataset(self, split: Literal["train", "validation"], length: int) -> MovingShapesDataset:
+        return MovingShapesDataset(
+            frames=self.frames,
+            height=self.height,
+            width=self.width,
+            fps=self.fps,
+            length=length,
+            seed=self.seed,
+            split=split,
+            shapes=self.shapes,
+            colors=self.colors,
+            sizes=self.sizes,
+            actions=self.actions,
+            backgrounds=self.backgrounds,
+            objects=self.objects,
+            held_out=self.held_out,
+        )

@@ -1,0 +1,19 @@
+"""How the command line speaks of what went wrong."""
+
+import sys
+
+
+def explain(error: BaseException) -> str | None:
+    """One line (or a few) for an error that the user can mend; None for a bug, which deserves its traceback.
+
+    Code of the kit raises `ValueError` and `OSError` with messages that name the value and the fix, for callers in
+    Python and on the command line alike.
+    """
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    misconfiguration = sys.modules.get("lightning.fabric.utilities.exceptions")  # only if lightning is loaded already
+    if misconfiguration is not None and isinstance(error, misconfiguration.MisconfigurationException):
+        return str(error)
+    return None

@@ -1,0 +1,65 @@
+"""Full self-attention over all tokens of the grid: the mixer of DiT (arXiv 2212.09748), quadratic in their number.
+
+Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
+"""
+
+from torch import Tensor, nn
+
+from lingen_kit.ops.attention import attention
+from lingen_kit.scans import Grid
+
+
+class QKVProjection(nn.Module):
+    """Project tokens to the queries, keys and values of several heads, queries and keys normalised.
+
+    Without the norm (arXiv 2302.05442) attention logits can grow without bound in bf16.
+
+    Args:
+        dim: Channels D, divisible by `heads`.
+        heads: Attention heads A.
+
+    Raises:
+        ValueError: If `heads` does not divide `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Build one joint projection and two norms."""
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"heads {heads} does not divide the width dim {dim}; choose heads that do")
+        self.heads = heads
+        self.proj = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_norm = nn.RMSNorm(dim // heads)
+        self.k_norm = nn.RMSNorm(dim // heads)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(..., D)` -> three of `(..., A, P)`."""
+        q, k, v = self.proj(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        return self.q_norm(q), self.k_norm(k), v
+
+
+class SelfAttention(nn.Module):
+    """Softmax attention of every token over every token.
+
+    Args:
+        dim: Channels D, divisible by `heads`.
+        layer: Index of the layer; attention does not depend on it.
+        heads: Attention heads.
+    """
+
+    def __init__(self, dim: int, layer: int, *, heads: int = 4) -> None:
+        """Build the projections."""
+        super().__init__()
+        self.dim = dim
+        self.qkv = QKVProjection(dim, heads)
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
+        q, k, v = self.qkv(x.flatten(1, 3))  # (B, N, A, P)
+        return self.out_proj(attention(q, k, v).flatten(2)).view_as(x)
+
+    def flops(self, grid: Grid) -> int:
+        """FLOPs of one forward pass over a grid, two per multiply-add: 8 N d^2 + 4 N^2 d."""
+        tokens = grid[0] * grid[1] * grid[2]
+        return 8 * tokens * self.dim**2 + 4 * tokens**2 * self.dim

@@ -1,0 +1,156 @@
+"""Mamba2 (arXiv 2405.21060), in one or both directions, over a scan of the token grid.
+
+Both directions share the input and output projections and run convolution and state space model each for
+themselves, which is what the FLOPs of LinGen's Eq. 1 count: the explicit terms there are one `in_proj` and one
+`out_proj`. A one-direction instance has the parameter names and shapes of mamba_ssm's `Mamba2`.
+
+Letters: B batch, L tokens read (review tokens included), N tokens returned, D channels, I = expand*D inner channels,
+A heads, P head dim, G groups, S state size, K taps of the convolution.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lingen_kit.mixers.sequence import SequenceMixer
+from lingen_kit.ops.conv import causal_conv1d
+from lingen_kit.ops.ssd import mamba_chunk_scan_combined
+from lingen_kit.scans import Grid, Scan
+
+
+class Mamba2(SequenceMixer):
+    """Selective state space mixer with a scalar decay per head; linear in the number of tokens.
+
+    Args:
+        dim: Channels D.
+        layer: Index of the layer, which selects the order of the scan.
+        state_size: Size S of each head's state, per channel.
+        conv_size: Taps K of the short causal convolution.
+        expand: Inner channels per channel, E in the paper's Eq. 1.
+        head_dim: Channels P of one head.
+        groups: Groups G of heads that share B and C.
+        bidirectional: Read the sequence from both ends and add the results.
+        scan: The order of the tokens; rotary-major if null.
+        review_pool: Average-pooling window (t, h, w) of the review tokens; no review tokens if null.
+        backend: Kernel of the state space model.
+
+    Raises:
+        ValueError: If `head_dim` does not divide the inner channels or `groups` does not divide the heads.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        layer: int,
+        *,
+        state_size: int = 128,
+        conv_size: int = 4,
+        expand: int = 2,
+        head_dim: int = 64,
+        groups: int = 1,
+        bidirectional: bool = True,
+        scan: Scan | None = None,
+        review_pool: Grid | None = None,
+        backend: Literal["auto", "torch", "mamba_ssm"] = "auto",
+    ) -> None:
+        """Build the projections and the parameters of each direction."""
+        super().__init__(dim, layer, scan, review_pool)
+        inner = expand * dim
+        if inner % head_dim:
+            raise ValueError(
+                f"Mamba2: head_dim {head_dim} does not divide the {inner} inner channels (expand {expand} x dim {dim})"
+            )
+        heads = inner // head_dim
+        if heads % groups:
+            raise ValueError(f"Mamba2: groups {groups} does not divide the {heads} heads")
+        self.inner, self.heads, self.head_dim = inner, heads, head_dim
+        self.groups, self.state_size, self.conv_size = groups, state_size, conv_size
+        self.bidirectional = bidirectional
+        self.backend: Literal["auto", "torch", "mamba_ssm"] = backend
+
+        conv_channels = inner + 2 * groups * state_size
+        self.in_proj = nn.Linear(dim, inner + conv_channels + heads, bias=False)
+        self.conv1d = _depthwise(conv_channels, conv_size)
+        self.dt_bias, self.A_log, self.D = _dynamics(heads)
+        if bidirectional:
+            self.conv1d_reverse = _depthwise(conv_channels, conv_size)
+            self.dt_bias_reverse, self.A_log_reverse, self.D_reverse = _dynamics(heads)
+        self.norm = nn.RMSNorm(inner, eps=1e-5)
+        self.out_proj = nn.Linear(inner, dim, bias=False)
+
+    def mix(self, sequence: Tensor, review: int) -> Tensor:
+        """Mix `(B, R + N, D)` -> `(B, N, D)`; every direction reads the first R = `review` tokens first."""
+        inner, tokens = self.inner, sequence.shape[1] - review
+        z, x_b_c, dt = self.in_proj(sequence).split([inner, inner + 2 * self.groups * self.state_size, self.heads], -1)
+        mixed = causal_conv1d(x_b_c, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu")
+        if not self.bidirectional:
+            y = self._scan(mixed[:, :, None], dt, self.A_log, self.D, self.dt_bias)[:, review:]
+        else:
+            # The reverse direction starts at the last position, so the review tokens go there.
+            x_b_c_reverse, dt_reverse = _review_last(x_b_c, review), _review_last(dt, review)
+            weight, bias = self.conv1d_reverse.weight.squeeze(1), self.conv1d_reverse.bias
+            mixed_reverse = causal_conv1d(x_b_c_reverse, weight, bias, activation="silu", reverse=True)
+            y = self._scan(
+                torch.stack([mixed, mixed_reverse], dim=2),
+                torch.cat([dt, dt_reverse], dim=-1),
+                torch.cat([self.A_log, self.A_log_reverse]),
+                torch.cat([self.D, self.D_reverse]),
+                torch.cat([self.dt_bias, self.dt_bias_reverse]),
+            )
+            y = y[:, review:, : self.heads] + y[:, :tokens, self.heads :]
+        y = y.flatten(2) * F.silu(z[:, review:])
+        return self.out_proj(self.norm(y))
+
+    def _scan(self, x_b_c: Tensor, dt: Tensor, a_log: Tensor, d: Tensor, dt_bias: Tensor) -> Tensor:
+        """Run the state space model of every direction in one call: `(B, L, directions, I + 2GS)` -> `(B, L, A, P)`."""
+        state = self.groups * self.state_size
+        x, b, c = x_b_c.split([self.inner, state, state], dim=-1)
+        return mamba_chunk_scan_combined(
+            x.unflatten(-1, (-1, self.head_dim)).flatten(2, 3),
+            dt,
+            -torch.exp(a_log.float()),
+            b.unflatten(-1, (-1, self.state_size)).flatten(2, 3),
+            c.unflatten(-1, (-1, self.state_size)).flatten(2, 3),
+            D=d,
+            dt_bias=dt_bias,
+            dt_softplus=True,
+            direction="both" if self.bidirectional else "forward",
+            backend=self.backend,
+        )
+
+    def flops(self, grid: Grid) -> int:
+        """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3."""
+        length, directions = self.sequence_length(grid), 1 + self.bidirectional
+        state = self.groups * self.state_size
+        projections = 2 * length * self.dim * self.in_proj.out_features
+        projections += 2 * grid[0] * grid[1] * grid[2] * self.inner * self.dim
+        convolution = 2 * length * self.conv_size * (self.inner + 2 * state)
+        ssm = 4 * length * self.inner * self.state_size + 2 * length * self.inner
+        return projections + directions * (convolution + ssm)
+
+    def extra_repr(self) -> str:
+        """Sizes beyond those that the children show."""
+        return f"heads={self.heads}, state_size={self.state_size}, bidirectional={self.bidirectional}, {super().extra_repr()}"
+
+
+def _review_last(x: Tensor, review: int) -> Tensor:
+    return torch.cat([x[:, review:], x[:, :review]], dim=1) if review else x
+
+
+def _depthwise(channels: int, taps: int) -> nn.Conv1d:
+    """Hold the parameters in mamba_ssm's names and shapes; `ops.conv` computes."""
+    return nn.Conv1d(channels, channels, taps, groups=channels, padding=taps - 1)
+
+
+def _dynamics(heads: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+    """Step bias, log decay and skip of one direction, initialised as in the Mamba2 paper.
+
+    The step after softplus is log-uniform in [0.001, 0.1], the decay uniform in [1, 16]. None of them should be
+    decayed by the optimizer.
+    """
+    dt = torch.exp(torch.empty(heads).uniform_(math.log(1e-3), math.log(1e-1))).clamp_(min=1e-4)
+    dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) == dt
+    return dt_bias, nn.Parameter(torch.empty(heads).uniform_(1, 16).log_()), nn.Parameter(torch.ones(heads))

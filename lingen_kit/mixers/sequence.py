@@ -1,0 +1,80 @@
+"""What every mixer that reads a sequence shares: the scan that flattens the grid, and review tokens.
+
+Review tokens (LinGen, Sec. 3): a pooled overview of the whole video that the model reads before the video itself,
+so that its state already knows the far end. They have no parameters and their outputs are dropped. How the paper
+pools is not known; average pooling is our reading, its size an option.
+
+Letters: B batch, T H W the grid of tokens, D channels, R review tokens, N = T*H*W.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lingen_kit.scans import Grid, RotaryMajor, Scan
+
+
+class SequenceMixer(nn.Module, ABC):
+    """Flattens the grid along a scan, mixes the sequence, and puts it back.
+
+    Args:
+        dim: Channels D.
+        layer: Index of the layer, which selects the order of the scan.
+        scan: The order of the tokens; rotary-major if None.
+        review_pool: Average-pooling window (t, h, w) of the review tokens; no review tokens if None.
+    """
+
+    def __init__(self, dim: int, layer: int, scan: Scan | None, review_pool: Grid | None) -> None:
+        """Keep the scan and the pooling window."""
+        super().__init__()
+        if review_pool is not None and min(review_pool) < 1:
+            raise ValueError(f"review_pool {review_pool} must be three sizes of at least 1, or null for no review tokens")
+        self.dim = dim
+        self.layer = layer
+        self.scan = scan if scan is not None else RotaryMajor()
+        self.review_pool = review_pool
+
+    @abstractmethod
+    def mix(self, sequence: Tensor, review: int) -> Tensor:
+        """Mix `sequence` `(B, R + N, D)`, whose first `review` = R tokens every direction reads first.
+
+        Returns:
+            `(B, N, D)`: the outputs of the review tokens are dropped.
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
+        grid: Grid = (x.shape[1], x.shape[2], x.shape[3])
+        sequence = self.scan.flatten(x, self.layer)
+        review = 0
+        if self.review_pool is not None:
+            overview = self.scan.flatten(pool(x, self.review_pool), self.layer)
+            review = overview.shape[1]
+            sequence = torch.cat([overview, sequence], dim=1)
+        return self.scan.unflatten(self.mix(sequence, review), grid, self.layer)
+
+    def sequence_length(self, grid: Grid) -> int:
+        """Tokens that `mix` reads on a grid, review tokens included."""
+        tokens = grid[0] * grid[1] * grid[2]
+        if self.review_pool is None:
+            return tokens
+        sizes = [-(-size // window) for size, window in zip(grid, self.review_pool, strict=True)]
+        return tokens + sizes[0] * sizes[1] * sizes[2]
+
+    def extra_repr(self) -> str:
+        """The scan and the review tokens."""
+        return f"scan={self.scan!r}, review_pool={self.review_pool}"
+
+
+def pool(x: Tensor, window: Grid) -> Tensor:
+    """Average `(B, T, H, W, D)` over windows; one at the border averages the tokens that it has."""
+    window = tuple(min(size, w) for size, w in zip(x.shape[1:4], window, strict=True))
+    if all(size % w == 0 for size, w in zip(x.shape[1:4], window, strict=True)):
+        for axis, w in zip((1, 3, 5), window, strict=True):
+            x = x.unflatten(axis, (-1, w))  # (B, T', t, H', h, W', w, D)
+        return x.mean(dim=(2, 4, 6))
+    channels_first = x.movedim(-1, 1)
+    pooled = F.avg_pool3d(channels_first, window, ceil_mode=True, count_include_pad=False)
+    return pooled.movedim(1, -1)

@@ -1,0 +1,204 @@
+"""The denoiser: a transformer-shaped network over video tokens whose token mixer is whatever the YAML names.
+
+LinGen and its baseline DiT are two configurations of it, apart in one line. Every block is
+`x += g1*mixer(m1(x)); x += cross_attention(x, text); x += g2*swiglu(m2(x))`, where m and g are the shift, scale and
+gate of adaLN-single (PixArt-alpha, arXiv 2310.00426): one MLP for all blocks plus a table per block. Norms are
+RMSNorm (arXiv 1910.07467), MLPs SwiGLU (arXiv 2002.05202), positions factorized (LinGen, supplement, Sec. E.1).
+
+Letters: B batch, C latent channels, F frames, Y X latent height and width, T H W the grid of tokens, D channels,
+L text tokens, E text channels.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lingen_kit.models.embeddings import FactorizedPosition, TimeEmbedding
+from lingen_kit.ops.attention import attention
+from lingen_kit.scans import Grid
+
+MixerFactory = Callable[[int, int], nn.Module]
+"""Builds the mixer of one block from `(dim, layer)`."""
+
+
+class SwiGLU(nn.Module):
+    """Gated MLP, `W2(silu(W1 x) * V x)`, with the parameters of a plain MLP of 4 D hidden channels by default.
+
+    Args:
+        dim: Channels D.
+        ratio: Hidden channels per channel; the result is rounded up to a multiple of 8.
+    """
+
+    def __init__(self, dim: int, ratio: float) -> None:
+        """Both input projections as one matrix."""
+        super().__init__()
+        hidden = -(-int(dim * ratio) // 8) * 8
+        self.in_proj = nn.Linear(dim, 2 * hidden, bias=False)
+        self.out_proj = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., D)` -> the same."""
+        gate, value = self.in_proj(x).chunk(2, dim=-1)
+        return self.out_proj(F.silu(gate) * value)
+
+
+class CrossAttention(nn.Module):
+    """Attention from video tokens to text tokens.
+
+    Args:
+        dim: Channels D of the video tokens.
+        text_dim: Channels E of the text tokens.
+        heads: Attention heads; must divide `dim`.
+    """
+
+    def __init__(self, dim: int, text_dim: int, heads: int) -> None:
+        """Build the projections; queries and keys are normalised."""
+        super().__init__()
+        if heads < 1 or dim % heads:
+            raise ValueError(f"heads {heads} of the cross-attention does not divide the width dim {dim}")
+        self.heads = heads
+        self.norm = nn.RMSNorm(dim)
+        self.q_proj = nn.Linear(dim, dim, bias=False)
+        self.kv_proj = nn.Linear(text_dim, 2 * dim, bias=False)
+        self.q_norm = nn.RMSNorm(dim // heads)
+        self.k_norm = nn.RMSNorm(dim // heads)
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Tokens `(B, T, H, W, D)`, text `(B, L, E)` and its mask `(B, L)` -> `(B, T, H, W, D)`."""
+        q = self.q_proj(self.norm(x)).flatten(1, 3).unflatten(-1, (self.heads, -1))
+        k, v = self.kv_proj(text).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        out = attention(self.q_norm(q), self.k_norm(k), v, mask=text_mask[:, None, None])
+        return self.out_proj(out.flatten(2)).view_as(x)
+
+
+class Block(nn.Module):
+    """One layer of the denoiser: mixer, cross-attention, MLP.
+
+    Args:
+        dim: Channels D.
+        mixer: The token mixer, already built.
+        text_dim: Channels E of the text tokens.
+        heads: Heads of the cross-attention.
+        mlp_ratio: Hidden channels of the MLP per channel.
+    """
+
+    def __init__(self, dim: int, mixer: nn.Module, *, text_dim: int, heads: int, mlp_ratio: float) -> None:
+        """Build the branches; the block's modulation table starts at random, as in PixArt-alpha."""
+        super().__init__()
+        self.mixer_norm = nn.RMSNorm(dim, elementwise_affine=False)
+        self.mixer = mixer
+        self.cross_attention = CrossAttention(dim, text_dim, heads)
+        self.mlp_norm = nn.RMSNorm(dim, elementwise_affine=False)
+        self.mlp = SwiGLU(dim, mlp_ratio)
+        self.modulation = nn.Parameter(torch.randn(6, dim) / dim**0.5)
+
+    def forward(self, x: Tensor, time: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Tokens `(B, T, H, W, D)`, shared modulation `(B, 6, D)`, text and its mask -> tokens."""
+        shared = (time + self.modulation)[:, :, None, None, None]  # (B, 6, 1, 1, 1, D)
+        shift_mixer, scale_mixer, gate_mixer, shift_mlp, scale_mlp, gate_mlp = shared.unbind(1)
+        x = x + gate_mixer * self.mixer(torch.addcmul(shift_mixer, self.mixer_norm(x), 1 + scale_mixer))
+        x = x + self.cross_attention(x, text, text_mask)
+        return x + gate_mlp * self.mlp(torch.addcmul(shift_mlp, self.mlp_norm(x), 1 + scale_mlp))
+
+
+class Denoiser(nn.Module):
+    """Predicts a clean latent video, its velocity or its noise from a noisy one, a time and a text.
+
+    Args:
+        channels: Latent channels C of the autoencoder.
+        text_dim: Text channels E of the text encoder.
+        size: Largest latent video as (frames, height, width).
+        dim: Channels D of a token.
+        depth: Number of blocks.
+        mixer: Class path of the token mixer, or a list of them: a pattern over the layers, cycled.
+        patch: Latent frames, rows and columns of one token.
+        heads: Heads of the cross-attention.
+        mlp_ratio: Hidden channels of the SwiGLU per channel.
+
+    Raises:
+        ValueError: If the patch does not divide the video or the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        text_dim: int,
+        size: Grid,
+        *,
+        dim: int,
+        depth: int,
+        mixer: MixerFactory | Sequence[MixerFactory],
+        patch: Grid = (1, 2, 2),
+        heads: int = 4,
+        mlp_ratio: float = 8 / 3,
+    ) -> None:
+        """Build embeddings, blocks and head."""
+        super().__init__()
+        self.channels, self.size, self.patch, self.dim = channels, size, patch, dim
+        grid = self.grid(size)
+        volume = channels * patch[0] * patch[1] * patch[2]
+        mixers = list(mixer) if isinstance(mixer, Sequence) else [mixer]
+        if not mixers:
+            raise ValueError("the list of mixers is empty; name at least one, such as lingen_kit.mixers.MATE")
+
+        self.patch_embedding = nn.Linear(volume, dim)
+        self.position = FactorizedPosition(grid, dim)
+        self.time_embedding = TimeEmbedding(dim)
+        self.time_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.text_norm = nn.RMSNorm(text_dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, mixers[i % len(mixers)](dim, i), text_dim=text_dim, heads=heads, mlp_ratio=mlp_ratio)
+            for i in range(depth)
+        )
+        self.head_norm = nn.RMSNorm(dim, elementwise_affine=False)
+        self.head_modulation = nn.Parameter(torch.randn(2, dim) / dim**0.5)
+        self.head = nn.Linear(dim, volume)
+        # The network starts from "no opinion": a zero output, and no modulation that depends on time.
+        for layer in (self.head, self.time_modulation[1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def grid(self, size: Grid) -> Grid:
+        """Tokens along time, height and width of a latent video of `size`.
+
+        Raises:
+            ValueError: If the patch does not divide the size.
+        """
+        for name, length, patch in zip(("frames", "height", "width"), size, self.patch, strict=True):
+            if length < patch or length % patch:
+                raise ValueError(
+                    f"{name} {length} (in latents) is not divisible by the patch size {patch} of patch {self.patch}: "
+                    f"choose {name} as a multiple of {patch} or another patch"
+                )
+        return (size[0] // self.patch[0], size[1] // self.patch[1], size[2] // self.patch[2])
+
+    def forward(self, x: Tensor, t: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Denoise.
+
+        Args:
+            x: Noisy latents `(B, C, F, Y, X)`.
+            t: Times `(B,)` in [0, 1].
+            text: Text tokens `(B, L, E)`.
+            text_mask: True where a text token is one, `(B, L)`; at least one a row.
+
+        Returns:
+            The prediction, shaped as `x`.
+        """
+        grid = self.grid((x.shape[2], x.shape[3], x.shape[4]))
+        (pt, ph, pw), (gt, gh, gw) = self.patch, grid
+        x = rearrange(x, "b c (t pt) (h ph) (w pw) -> b t h w (pt ph pw c)", pt=pt, ph=ph, pw=pw)
+        x = self.position(self.patch_embedding(x))  # (B, T, H, W, D)
+        time = self.time_embedding(t)  # (B, D)
+        modulation = self.time_modulation(time).unflatten(-1, (6, -1))  # (B, 6, D)
+        text = self.text_norm(text)
+        for block in self.blocks:
+            x = block(x, modulation, text, text_mask)
+        shift, scale = (time[:, None] + self.head_modulation)[:, :, None, None, None].unbind(1)
+        x = self.head(torch.addcmul(shift, self.head_norm(x), 1 + scale))
+        return rearrange(
+            x, "b t h w (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=gt, h=gh, w=gw, pt=pt, ph=ph, pw=pw
+        )

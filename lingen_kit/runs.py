@@ -1,0 +1,38 @@
+"""Run folders: `runs/<name>/version_<n>/` holds all that a training run leaves behind."""
+
+from pathlib import Path
+
+ROOT = Path("runs")
+CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+
+
+def versions(name: str) -> list[int]:
+    """The versions of a run that exist, in order."""
+    found = (path.name.removeprefix("version_") for path in (ROOT / name).glob("version_*") if path.is_dir())
+    return sorted(int(number) for number in found if number.isdecimal())
+
+
+def next_version(name: str) -> int:
+    """The first version after all that exist."""
+    return max(versions(name), default=-1) + 1
+
+
+def folder(name: str, version: int) -> Path:
+    """The folder of one version of a run."""
+    return ROOT / name / f"version_{version}"
+
+
+def latest_resumable(name: str) -> int:
+    """The newest version of a run that has a checkpoint to resume from.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    for version in reversed(versions(name)):
+        if (folder(name, version) / CHECKPOINTS / LAST).is_file():
+            return version
+    raise FileNotFoundError(
+        f"no {LAST} in {ROOT / name}/version_*/{CHECKPOINTS}: nothing to resume. "
+        "Start without --ckpt_path, or name the run with --name or the checkpoint's file with --ckpt_path FILE"
+    )

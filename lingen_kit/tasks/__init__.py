@@ -1,0 +1,5 @@
+"""Training tasks: LightningModules that wrap the networks."""
+
+from lingen_kit.tasks.text_to_video import TextToVideo
+
+__all__ = ["TextToVideo"]

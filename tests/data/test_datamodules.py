@@ -1,0 +1,361 @@
+"""Data modules under the real Trainer: what a killed run trains on after `ckpt_path` is what it would have seen."""
+
+import logging
+import multiprocessing
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+
+import lingen_kit.data
+from lingen_kit.data import MovingShapes
+from lingen_kit.data.base import TooManyUnusable, VideoDataModule
+from lingen_kit.data.loader import TrainingLoader, ValidationLoader
+from lingen_kit.data.sample import Batch, Sample
+from lingen_kit.data.sampler import derive_seed
+
+pytestmark = [
+    # Each resumed run writes into the folder of the run that it continues.
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+
+SIZE = 2
+
+
+class CountedClips:
+    """Tiny clips whose pixels depend on index and epoch, so that a wrong sample shows in the weights."""
+
+    def __init__(self, length: int, unusable: frozenset[int] = frozenset()) -> None:
+        self.length = length
+        self.unusable = unusable
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.draw(index, epoch=0)
+
+    def draw(self, index: int, epoch: int) -> Sample:
+        generator = torch.Generator().manual_seed(derive_seed("clip", index, epoch))
+        sample = Sample(
+            video=torch.randn(3, 1, SIZE, SIZE, generator=generator),
+            caption=f"clip {index}",
+            fps=1.0,
+            source=f"{index}@{epoch}",
+            attributes={},
+        )
+        if index in self.unusable:
+            sample["skipped"] = [(f"bad{index}.mp4", "truncated")]
+        return sample
+
+
+class CountedData(VideoDataModule):
+    def __init__(
+        self, length: int = 26, batch_size: int = 4, num_workers: int = 0, unusable: frozenset[int] = frozenset()
+    ) -> None:
+        super().__init__(frames=1, height=SIZE, width=SIZE, batch_size=batch_size, num_workers=num_workers)
+        self.length = length
+        self.unusable = unusable
+        self._file_count = length
+
+    def train_dataset(self) -> CountedClips:
+        return CountedClips(self.length, self.unusable)
+
+    def validation_dataset(self) -> CountedClips:
+        return CountedClips(3)
+
+
+class Recorder(LightningModule):
+    """Denoises nothing of use, but draws its noise as the real task does, and writes down what it trains on."""
+
+    def __init__(self, reads_stepping_batches: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3 * SIZE * SIZE, 4)
+        self.reads_stepping_batches = reads_stepping_batches
+        self.trained: list[tuple[int, tuple[str, ...]]] = []
+        self.validated: list[int] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.trained.append((self.global_step, tuple(batch["source"])))
+        generator = torch.Generator().manual_seed(derive_seed("noise", 0, self.global_step))
+        video = batch["video"].flatten(1)
+        return self.layer(video + torch.randn(video.shape, generator=generator)).square().mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0 and not self.trainer.sanity_checking:
+            self.validated.append(self.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        if self.reads_stepping_batches:
+            assert self.trainer.estimated_stepping_batches
+        return torch.optim.AdamW(self.parameters(), lr=0.05)
+
+
+class Kill(Callback):
+    """Ends a run the hard way: at a step, before it is trained, or half-way into it."""
+
+    def __init__(self, step: int, half_way: bool = False) -> None:
+        self.step = step
+        self.half_way = half_way
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step and not self.half_way:
+            raise RuntimeError("killed")
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == self.step and self.half_way:
+            raise RuntimeError("killed")
+
+
+AT_BATCH_END = {"every_n_train_steps": 1, "save_on_train_epoch_end": False}
+AT_VALIDATION_END = {"every_n_epochs": 1, "save_on_train_epoch_end": False}
+AT_EPOCH_END = {"every_n_epochs": 1, "save_on_train_epoch_end": True}
+ON_EXCEPTION = {"every_n_train_steps": 10**6, "save_on_exception": True, "save_on_train_epoch_end": False}
+
+
+def train(
+    folder: Path,
+    data: VideoDataModule,
+    *,
+    module: Recorder | None = None,
+    save: dict[str, Any] = AT_BATCH_END,
+    ckpt_path: Path | None = None,
+    kill: Kill | None = None,
+    **options: Any,
+) -> Recorder:
+    """Fit a recorder in 20 steps, with checkpoints in `folder`, and give it back."""
+    module = module or Recorder()
+    checkpoints = ModelCheckpoint(dirpath=folder, filename="{step}", save_top_k=-1, **save)
+    defaults = {
+        "max_steps": 20,
+        "val_check_interval": 5,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": [checkpoints] + ([kill] if kill else []),
+    }
+    trainer = Trainer(**defaults | options)
+    with pytest.raises(RuntimeError, match="killed") if kill else nullcontext():
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    return module
+
+
+def assert_continues(resumed: Recorder, whole: Recorder, step: int) -> None:
+    """The resumed run trained on what was left, validated at the same steps, and ended with the same weights."""
+    assert resumed.trained == whole.trained[step:]
+    assert resumed.validated == [at for at in whole.validated if at > step]
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+
+
+# 26 clips in batches of 4: Lightning's epoch is 6 steps, and batches run across the ends of the passes over the data.
+LIMITS = {
+    "steps": {},
+    "epochs": {"max_steps": -1, "max_epochs": 3, "val_check_interval": 1.0, "check_val_every_n_epoch": 1},
+    "limited_epochs": {"limit_train_batches": 4},
+    "no_validation": {"limit_val_batches": 0},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("step", [4, 5, 6, 11, 12])
+def test_checkpoint_of_any_step_continues_exactly(tmp_path: Path, limits: str, step: int) -> None:
+    options = LIMITS[limits]
+    whole = train(tmp_path / "whole", CountedData(), **options)
+    train(tmp_path / "cut", CountedData(), kill=Kill(step), **options)
+    resumed = train(tmp_path / "cut", CountedData(), ckpt_path=tmp_path / f"cut/step={step}.ckpt", **options)
+    assert_continues(resumed, whole, step)
+
+
+@pytest.mark.parametrize(
+    "limits,save,step",
+    [
+        pytest.param("steps", AT_VALIDATION_END, 5, id="after_validation_in_mid_epoch"),
+        pytest.param("epochs", AT_VALIDATION_END, 6, id="after_validation_at_epoch_end"),
+        pytest.param("epochs", AT_EPOCH_END, 12, id="epoch_end_of_epochs"),
+        pytest.param("steps", AT_EPOCH_END, 12, id="epoch_end_of_steps"),
+        pytest.param("no_validation", AT_EPOCH_END, 6, id="epoch_end_without_validation"),
+    ],
+)
+def test_checkpoints_saved_elsewhere_continue_exactly(
+    tmp_path: Path, limits: str, save: dict[str, Any], step: int
+) -> None:
+    options = LIMITS[limits]
+    whole = train(tmp_path / "whole", CountedData(), save=save, **options)
+    train(tmp_path / "cut", CountedData(), save=save, kill=Kill(step + 1), **options)
+    resumed = train(tmp_path / "cut", CountedData(), save=save, ckpt_path=tmp_path / f"cut/step={step}.ckpt", **options)
+    assert_continues(resumed, whole, step)
+
+
+@pytest.mark.parametrize("half_way", [False, True], ids=["before_the_step", "in_the_step"])
+def test_batch_in_flight_at_an_exception_is_trained_on(tmp_path: Path, half_way: bool) -> None:
+    whole = train(tmp_path / "whole", CountedData())
+    train(tmp_path / "cut", CountedData(), save=ON_EXCEPTION, kill=Kill(8, half_way))
+    (saved,) = (tmp_path / "cut").glob("*.ckpt")
+    resumed = train(tmp_path / "cut", CountedData(), save=ON_EXCEPTION, ckpt_path=saved)
+    assert resumed.trained == whole.trained[8:]
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_workers_change_nothing(tmp_path: Path, step: int) -> None:
+    whole = train(tmp_path / "whole", CountedData(num_workers=0))
+    train(tmp_path / "cut", CountedData(num_workers=2), kill=Kill(step))
+    resumed = train(tmp_path / "cut", CountedData(num_workers=2), ckpt_path=tmp_path / f"cut/step={step}.ckpt")
+    assert_continues(resumed, whole, step)
+
+
+def test_reading_the_number_of_steps_early_does_not_move_the_order(tmp_path: Path) -> None:
+    """`estimated_stepping_batches` creates the loader before the checkpoint is restored."""
+    whole = train(tmp_path / "whole", CountedData())
+    train(tmp_path / "cut", CountedData(), kill=Kill(9))
+    module = Recorder(reads_stepping_batches=True)
+    resumed = train(tmp_path / "cut", CountedData(), module=module, ckpt_path=tmp_path / "cut/step=9.ckpt")
+    assert_continues(resumed, whole, 9)
+
+
+def test_batch_size_may_change_on_the_way(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", CountedData())
+    train(tmp_path / "cut", CountedData(), kill=Kill(10))
+    data = CountedData(batch_size=8)
+    resumed = train(tmp_path / "cut", data, ckpt_path=tmp_path / "cut/step=10.ckpt", max_steps=15)
+
+    def stream(module: Recorder) -> list[str]:
+        return [source for _, sources in module.trained for source in sources]
+
+    assert [len(sources) for _, sources in resumed.trained] == [8] * 5
+    assert stream(resumed) == stream(whole)[40:]
+
+
+def test_interrupted_twice(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", CountedData())
+    train(tmp_path / "cut", CountedData(), kill=Kill(5))
+    train(tmp_path / "cut", CountedData(), ckpt_path=tmp_path / "cut/step=5.ckpt", kill=Kill(13))
+    resumed = train(tmp_path / "cut", CountedData(), ckpt_path=tmp_path / "cut/step=13.ckpt")
+    assert_continues(resumed, whole, 13)
+
+
+def test_a_new_run_with_a_used_data_module_starts_at_the_beginning(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", CountedData())
+    data = CountedData()
+    train(tmp_path / "cut", data, kill=Kill(5))
+    train(tmp_path / "cut", data, ckpt_path=tmp_path / "cut/step=5.ckpt", max_steps=8)
+    assert train(tmp_path / "again", data).trained == whole.trained
+
+
+def test_an_epoch_is_one_pass_without_losses(tmp_path: Path) -> None:
+    run = train(tmp_path, CountedData(length=24), max_steps=18)
+    for epoch in range(3):
+        seen = [source for _, sources in run.trained[6 * epoch : 6 * epoch + 6] for source in sources]
+        assert sorted(seen) == sorted(f"{index}@{epoch}" for index in range(24))
+
+
+def test_fewer_clips_than_a_batch_still_train(tmp_path: Path) -> None:
+    run = train(tmp_path, CountedData(length=3, batch_size=4), max_steps=6)
+    assert [len(sources) for _, sources in run.trained] == [4] * 6
+    seen = [source for _, sources in run.trained for source in sources]
+    assert sorted(seen) == sorted(f"{index}@{epoch}" for index in range(3) for epoch in range(8))
+
+
+def test_overfit_batches_repeats_them(tmp_path: Path) -> None:
+    run = train(tmp_path, CountedData(), max_steps=6, overfit_batches=2)
+    sources = [sources for _, sources in run.trained]
+    assert sources == sources[:2] * 3
+    assert sources[0] != sources[1]
+    with pytest.raises(ValueError, match=r"overfit_batches is 0\.1.*number of batches"):
+        train(tmp_path, CountedData(), overfit_batches=0.1)
+
+
+def test_unusable_files_are_named_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = CountedData(length=40, unusable=frozenset({3, 7}))
+    with caplog.at_level(logging.WARNING, logger="lingen_kit"):
+        train(tmp_path, data)
+    assert sorted(data.skipped_report()) == [("bad3.mp4", "truncated"), ("bad7.mp4", "truncated")]
+    assert sorted(caplog.messages) == ["skipped bad3.mp4: truncated", "skipped bad7.mp4: truncated"]
+
+
+def test_too_many_unusable_files_stop_training(tmp_path: Path) -> None:
+    with pytest.raises(TooManyUnusable) as caught:
+        train(tmp_path, CountedData(length=40, unusable=frozenset({3, 7, 9})))
+    message = str(caught.value)
+    assert "3 of 40 files (8%)" in message
+    assert "max_bad_share allows 5%" in message
+    assert all(f"bad{index}.mp4: truncated" in message for index in (3, 7, 9))
+
+
+def test_workers_stop_with_the_run(tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    train(tmp_path, CountedData(num_workers=2), kill=Kill(3))
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_loaders_leave_the_global_random_numbers_alone() -> None:
+    data = CountedData(num_workers=0)
+    before = torch.get_rng_state()
+    next(iter(data.train_dataloader()))
+    next(iter(data.val_dataloader()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_a_trainer_a_loader_goes_through_the_passes() -> None:
+    loader = CountedData(length=8).train_dataloader()
+    first, second = [[source for batch in loader for source in batch["source"]] for _ in range(2)]
+    assert sorted(first) == [f"{index}@0" for index in range(8)]
+    assert sorted(second) == [f"{index}@1" for index in range(8)]
+
+
+@pytest.mark.parametrize(
+    "argument,value,message",
+    [
+        ("frames", 0, r"data\.frames is 0; it must be at least 1"),
+        ("batch_size", 0, r"data\.batch_size is 0; it must be at least 1"),
+        ("num_workers", -1, r"data\.num_workers is -1; it must be at least 0"),
+        ("fps", 0.0, r"data\.fps is 0\.0; it must be above 0"),
+        ("samples_per_epoch", 0, r"data\.samples_per_epoch is 0"),
+    ],
+)
+def test_bad_arguments_are_named(argument: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MovingShapes(**{argument: value})
+
+
+def test_moving_shapes_yields_batches_and_held_out_validation() -> None:
+    data = MovingShapes(batch_size=8, samples_per_epoch=64, validation_size=12, actions=["moves left", "moves up"])
+
+    def words(loader: TrainingLoader | ValidationLoader) -> set[tuple[str, str, str]]:
+        return {
+            (thing["shape"], thing["color"], thing["action"])
+            for batch in loader
+            for attributes in batch["attributes"]
+            for thing in attributes["objects"]
+        }
+
+    batch = next(iter(data.train_dataloader()))
+    assert batch["video"].shape == (8, 3, 8, 32, 32)
+    assert batch["video"].dtype == torch.float32
+    assert len(data.train_dataloader()) == 8
+    assert len(data.val_dataloader()) == 2
+    assert words(data.train_dataloader()).isdisjoint(words(data.val_dataloader()))
+
+
+def test_class_paths_resolve_and_data_sets_load_without_lightning() -> None:
+    script = (
+        "import sys, lingen_kit.data.shapes, lingen_kit.data.sampler, lingen_kit.data.decode;"
+        "assert 'lightning' not in sys.modules, 'lightning was imported';"
+        "from lingen_kit.data import VideoFolder, MovingShapes; print(VideoFolder.__name__, MovingShapes.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["VideoFolder", "MovingShapes"], done.stderr
+    with pytest.raises(AttributeError, match="NoSuchModule"):
+        lingen_kit.data.NoSuchModule  # noqa: B018
