@@ -16,7 +16,7 @@ WORKERS ?= 2
 BENCH ?= $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 BIN := $(VENV)/bin
-CODE := lingen_kit callbacks eval tests benchmarks
+CODE := $(wildcard lingen_kit callbacks eval tests benchmarks)
 
 # Shell code, run under the lock: leaves a working interpreter in $(VENV) and the installer's command in $$install.
 define prepare
@@ -25,6 +25,10 @@ define prepare
   uv=""
   if uv --version >/dev/null 2>&1; then uv=uv; fi
   if ! "$(BIN)/python" -c "" >/dev/null 2>&1; then
+    if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then
+      echo "VENV=$(VENV) exists and is no virtual environment: name another folder, or remove it." >&2
+      exit 1
+    fi
     rm -rf "$(VENV)"
     if [ -n "$$uv" ]; then
       echo "Creating $(VENV) with uv"
@@ -57,7 +61,8 @@ define prepare
     fi
   fi
   if [ -z "$$uv" ] && ! "$(BIN)/uv" --version >/dev/null 2>&1; then
-    "$(BIN)/python" -m pip install --quiet --disable-pip-version-check uv || echo "uv cannot be installed: going on with pip, which is slower"
+    "$(BIN)/python" -m pip install --quiet --disable-pip-version-check uv \
+      || echo "uv cannot be installed: going on with pip, which is slower"
   fi
   if [ -z "$$uv" ] && "$(BIN)/uv" --version >/dev/null 2>&1; then uv="$(BIN)/uv"; fi
   if [ -n "$$uv" ]; then
@@ -89,7 +94,7 @@ lint: $(VENV)/.installed-dev  ## Check format, rules, types and who imports whom
 	@"$(BIN)/ruff" format --check $(CODE)
 	"$(BIN)/ruff" check $(CODE)
 	"$(BIN)/mypy"
-	PYTHONPATH=. "$(BIN)/lint-imports"
+	"$(BIN)/lint-imports"
 
 .PHONY: format
 format: $(VENV)/.installed-dev  ## Format the code and fix what ruff can fix
@@ -110,7 +115,7 @@ bench: $(VENV)/.installed-core  ## Run the benchmarks (BENCH=benchmarks/ssd.py f
 .PHONY: clean
 clean:  ## Remove caches and build products; runs/ and .venv stay
 	@rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
-	find $(wildcard $(CODE)) -type d -name __pycache__ -prune -exec rm -rf {} +
+	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: clean  ## Remove .venv as well; runs/ stays

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from callbacks.sampling import averaged_weights, clip_fps, sample_videos
@@ -20,9 +20,10 @@ __all__ = ["LogSamples"]
 class LogSamples(Callback):
     """Sample fixed prompts during validation and at the end of training; log them and their quality.
 
-    Into the run folder go `samples/step=000500.mp4` (all videos side by side) and `.png` (a contact sheet with
-    the prompts); TensorBoard shows them under Images as `samples`, moving. The figures of `eval.video_metrics`,
-    averaged over the videos, are logged as `quality/...`; they can be monitored like a validation loss.
+    Into the run folder go `samples/step=000500.mp4` (all videos side by side) and `.png` (a contact sheet
+    with the prompts); TensorBoard shows them under Images as `samples`, moving. The figures of
+    `eval.video_metrics`, averaged over the videos, are logged as `quality/...`; they can be monitored like a
+    validation loss.
 
     Sampling happens within the first validation batch, where averaged weights are in place whatever the order
     of the callbacks. An error (a full disk, a diverged model) stops the run.

@@ -25,9 +25,9 @@ class PromptObedience(Callback):
     """Sample prompts that training never showed and read from the pixels whether they were obeyed.
 
     The prompts are held-out combinations of shape, color and action of the `MovingShapes` data module. The
-    shares of samples that obey are logged as `obedience/color`, `/shape`, `/direction` (of those that travel),
-    `/action` and `/all` (color, shape and action), printed, and written to `obedience.json` in the run folder
-    along with what was seen in each sample.
+    shares of samples that obey are logged as `obedience/color`, `/shape`, `/direction` (of those that
+    travel), `/action` and `/all` (color, shape and action), printed, and written to `obedience.json` in the
+    run folder along with what was seen in each sample.
 
     Args:
         num: How many prompts.
@@ -125,10 +125,11 @@ class PromptObedience(Callback):
                 f"PromptObedience grades moving shapes and cannot judge {found}; "
                 "remove it from trainer.callbacks, or train on lingen_kit.data.MovingShapes"
             )
-        if data.held_out == 0 or tuple(data.objects)[0] != 1:
+        fewest, most = data.objects
+        if data.held_out == 0 or fewest > 1:
             raise ValueError(
-                f"PromptObedience grades held-out prompts of one object, but data.held_out is {data.held_out} and "
-                f"data.objects is {list(data.objects)}; hold out some, such as 0.125, and allow 1 object"
+                f"PromptObedience grades held-out prompts of one object; data.held_out={data.held_out}, "
+                f"data.objects=[{fewest}, {most}]; hold out some, such as 0.125, and allow 1 object"
             )
         return data.validation_dataset().held_out_prompts(self.num, self.seed)
 
@@ -145,7 +146,7 @@ class PromptObedience(Callback):
         )
         observations = [grade(to_uint8(video)) for video in videos]
         scores = agreement(observations, [scene for _, scene in prompts])
-        # Not a number is a share over no clips, such as that of directions where nothing travels.
+        # NaN is a share over no clips, such as that of directions where nothing travels.
         figures = {f"obedience/{name}": scores[name] for name in _SHARES if not math.isnan(scores[name])}
         self._last = (trainer.global_step, figures)
         folder = trainer.log_dir  # asks all ranks

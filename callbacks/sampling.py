@@ -104,8 +104,9 @@ def clip_fps(trainer: Trainer, fps: float | None) -> float:
 def averaged_weights(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
     """Put averaged weights in place outside validation, and the trained ones back afterwards.
 
-    Validation has them in place already; the end of training may not, depending on the averaging callback and
-    on the order of the callbacks. Where the model holds the average by then, exchanging the two changes nothing.
+    Validation has them in place already; the end of training may not, depending on the averaging callback
+    and on the order of the callbacks. Where the model holds the average by then, exchanging the two changes
+    nothing.
     """
     averaging = [callback for callback in _callbacks(trainer) if isinstance(callback, WeightAveraging)]
     for callback in averaging:

@@ -1,4 +1,4 @@
-"""What a video of one moving shape shows, judged from its pixels alone, and how often that is what was asked for.
+"""What a video of one moving shape shows, judged from its pixels, and how often that is what was asked for.
 
 The closed world of the moving shapes makes prompt obedience measurable with no network: background, color,
 shape and motion are estimated with robust statistics that stand blur, noise and colors that are somewhat off,
@@ -37,6 +37,9 @@ _LEAST_BACKGROUND = 0.35  # share of pixels that must be background, or there is
 _LEAST_CONTRAST = 20.0  # RGB distance from the background below which nothing is an object
 _FARTHEST_COLOR = 90.0  # RGB distance from every color of the palette beyond which a color has no word
 _LEAST_AREA = 6.0  # pixels
+_MOST_ELSEWHERE = (
+    0.5  # coverage beside the object, as a share of its own, beyond which the clip shows no one object
+)
 _LEAST_FIT = 0.5  # correlation with the best template below which a blob has no shape
 _TURN_MARGIN = 0.015  # correlation that turning must add before it is believed
 _HALF, _SIDE = 1.15, 31  # patches reach this far from the center, in square roots of the mass
@@ -88,7 +91,7 @@ class Observation:
 
 
 def frames_of(video: torch.Tensor) -> Frames:
-    """Turn a video `(3, T, H, W)` in [-1, 1] into `(T, H, W, 3)` uint8 frames; what is not finite becomes gray.
+    """Turn a video `(3, T, H, W)` in [-1, 1] into `(T, H, W, 3)` uint8 frames; NaN becomes gray.
 
     Raises:
         ValueError: The video has another shape.
@@ -117,14 +120,15 @@ def grade(video: Frames) -> Observation:
         return _blank(nothing, None, math.inf)
     word, off = _nearest(background, BACKGROUNDS)
     difference = pixels - background
-    color = _object_color(pixels, difference)
+    contrast = np.linalg.norm(_smooth(difference), axis=-1)  # T H W
+    color = _object_color(pixels, contrast)
     if color is None:
         return _blank(nothing, word, off)
     line = color - background
     alpha = difference @ line / (line @ line)  # T H W
-    positions, areas = _follow(alpha)
+    positions, areas, elsewhere = _follow(alpha, contrast / np.linalg.norm(line))
     seen = np.isfinite(areas)
-    if 2 * seen.sum() < len(seen):
+    if 2 * seen.sum() < len(seen) or elsewhere > _MOST_ELSEWHERE:
         return _blank(nothing, word, off)
     times = np.flatnonzero(seen)
     sizes = np.exp(
@@ -210,12 +214,12 @@ def _smooth(maps: Floats) -> Floats:
         padding = [(1, 1) if index == axis else (0, 0) for index in range(maps.ndim)]
         padded = np.pad(maps, padding, mode="edge")
         size = maps.shape[axis]
-        maps = sum(w * padded.take(range(k, k + size), axis) for k, w in enumerate((0.25, 0.5, 0.25)))
+        first, middle, last = (padded.take(range(k, k + size), axis) for k in range(3))
+        maps = 0.25 * (first + last) + 0.5 * middle
     return maps
 
 
-def _object_color(pixels: Floats, difference: Floats) -> Floats | None:
-    contrast = np.linalg.norm(_smooth(difference), axis=-1)  # T H W
+def _object_color(pixels: Floats, contrast: Floats) -> Floats | None:
     # Most pixels are background, so the median contrast is noise: 5 times its scale is beyond its reach.
     threshold = max(_LEAST_CONTRAST, 5 * float(np.median(contrast)) / 1.54)
     peaks = contrast[contrast > threshold]
@@ -225,8 +229,17 @@ def _object_color(pixels: Floats, difference: Floats) -> Floats | None:
     return np.median(pixels[core], axis=0)
 
 
-def _follow(alpha: Floats) -> tuple[Floats, Floats]:
-    """Center and mass of the object in each frame of coverages `(T, H, W)`; NaN where there is none."""
+def _follow(alpha: Floats, contrast: Floats) -> tuple[Floats, Floats, float]:
+    """Follow the object through coverages `(T, H, W)`.
+
+    Args:
+        alpha: Coverage by the object, `(T, H, W)`.
+        contrast: What differs from the background in any color, smoothed, 1 for the object's: `(T, H, W)`.
+
+    Returns:
+        Center and mass in each frame, NaN where there is none, and the contrast elsewhere as a share of that
+        here.
+    """
     _, height, width = alpha.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
     firm = np.clip(_smooth(alpha) - 0.35, 0.0, 1.0)
@@ -234,7 +247,8 @@ def _follow(alpha: Floats) -> tuple[Floats, Floats]:
     peak = broad.reshape(len(alpha), -1).argmax(1)
     centers = np.stack([peak % width, peak // width], -1).astype(np.float64)  # T 2
     reach = np.full(len(alpha), 0.4 * min(height, width))
-    mass = np.zeros(len(alpha))
+    mass = total = np.zeros(len(alpha))
+    near = np.zeros(alpha.shape, np.bool_)
     for _ in range(5):
         near = np.hypot(x - centers[:, 0, None, None], y - centers[:, 1, None, None]) < reach[:, None, None]
         weights = firm * near
@@ -245,7 +259,9 @@ def _follow(alpha: Floats) -> tuple[Floats, Floats]:
         reach = 2.0 * np.sqrt(np.maximum(mass, _LEAST_AREA) / math.pi) + 1.5
     lost = (mass < _LEAST_AREA) | (total <= 0)
     centers[lost], mass[lost] = np.nan, np.nan
-    return centers, mass
+    strange = np.clip(contrast - 0.35, 0.0, 1.0)
+    here = float((strange * near).sum())
+    return centers, mass, (float(strange.sum()) - here) / max(here, 1e-9)
 
 
 def _line_fit(times: NDArray[np.int64], values: Floats) -> tuple[float, Floats]:
@@ -257,7 +273,7 @@ def _line_fit(times: NDArray[np.int64], values: Floats) -> tuple[float, Floats]:
 
 
 def _patches(alpha: Floats, positions: Floats, sizes: Floats) -> Floats:
-    """Coverage around each center on a grid scaled to unit mass, bilinear, zero outside the frame: `(T, P, P)`."""
+    """Coverage on a grid around each center, scaled to unit mass, bilinear, 0 outside: `(T, P, P)`."""
     frames, height, width = alpha.shape
     padded = np.pad(alpha, ((0, 0), (1, 1), (1, 1)))
     axis = np.linspace(-_HALF, _HALF, _SIDE)
@@ -294,15 +310,16 @@ def _templates() -> _Templates:
     x, y = np.meshgrid(fine, fine)
     step = fine[1] - fine[0]
     dense = np.linspace(-2, 2, 401)
-    images, groups = [], {}
+    images: list[Floats] = []
+    groups: dict[str, NDArray[np.int64]] = {}
     for shape in SHAPES:
-        area = float((distance(shape, *np.meshgrid(dense, dense), np.float64(1.0)) < 0).mean() * 16)
+        area = float((distance(shape, *np.meshgrid(dense, dense), np.ones(1)) < 0).mean() * 16)
         first = len(images)
         for blur, scale in product(_BLURS, _SCALES):
             for index in range(_ANGLES[shape]):
                 angle = math.radians(index * _ANGLE_STEP)
                 cos, sin = math.cos(angle), math.sin(angle)
-                radius = np.float64(scale / math.sqrt(area))
+                radius = np.array(scale / math.sqrt(area))
                 away = distance(shape, x * cos + y * sin, y * cos - x * sin, radius)
                 images.append(_blur(np.clip(0.5 - away / step, 0, 1), blur / step).ravel())
         groups[shape] = np.arange(first, len(images)).reshape(-1, _ANGLES[shape])
@@ -328,7 +345,7 @@ class _Fit:
 
 
 def _fit_shape(patches: Floats) -> _Fit:
-    """Correlate `(T, P, P)` patches as one volume with every template, still or turning at a constant rate."""
+    """Correlate `(T, P, P)` patches as one volume with every template, still or turning evenly."""
     templates = _templates()
     frames = len(patches)
     flat = patches.reshape(frames, -1)

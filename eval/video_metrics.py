@@ -113,11 +113,11 @@ class BlockMotion:
     """How fast the fastest parts move, in short sides of the frame a second, by block matching.
 
     Frames are averaged down to a short side of at most 64 and compared about eight times a second, as in
-    VBench's dynamic degree. Each block of one eighth of the short side, those at the border aside, is searched
-    for within one such block around its place in the earlier frame, so motion of up to one short side a
-    second and axis is seen. The figure is the mean of the fastest 5% of the blocks, over all pairs, good to
-    about a pixel of the small frame. A block counts as moving only if moving explains most of its change, so
-    flat areas, flicker and noise read as nearly still.
+    VBench's dynamic degree. Each block of one eighth of the short side, those at the border aside, is
+    searched for within one such block around its place in the earlier frame, so motion of up to one short
+    side a second and axis is seen. The figure is the mean of the fastest 5% of the blocks, over all pairs,
+    good to about a pixel of the small frame. A block counts as moving only if moving explains most of its
+    change, so flat areas, flicker and noise read as nearly still.
 
     Args:
         fps: Frames per second of the video.

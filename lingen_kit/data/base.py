@@ -2,6 +2,7 @@
 
 import logging
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class VideoDataModule(LightningDataModule):
         self.validation_size = validation_size
         self.max_bad_share = max_bad_share
         self._unusable: dict[str, str] = {}
-        self._file_count = 0
+        self._file_count = 0  # a data module that reads files sets it before it notes any as unusable
         self._restored = {"samples": 0, "batches": 0}
 
     @abstractmethod
@@ -146,26 +147,27 @@ class VideoDataModule(LightningDataModule):
         """Each file that could not be used so far, with the reason, in the order of discovery."""
         return list(self._unusable.items())
 
-    def note_unusable(self, source: str, reason: str) -> None:
-        """Count a file that cannot be used: once, with a line in the log.
+    def note_unusable(self, entries: Iterable[tuple[str, str]]) -> None:
+        """Count files that cannot be used, given as (source, reason): each once, with a line in the log.
 
         Raises:
             TooManyUnusable: If more than `max_bad_share` of the files are.
         """
-        if source in self._unusable:
+        new = {source: reason for source, reason in entries if source not in self._unusable}
+        if not new:
             return
-        self._unusable[source] = reason
-        _log.warning("skipped %s: %s", source, reason)
-        if self._file_count and len(self._unusable) > self.max_bad_share * self._file_count:
+        self._unusable |= new
+        for source, reason in new.items():
+            _log.warning("skipped %s: %s", source, reason)
+        if len(self._unusable) > self.max_bad_share * self._file_count:
             raise TooManyUnusable(self._too_many())
 
     def _watch(self, batch: Batch) -> None:
-        for source, reason in batch["skipped"]:
-            self.note_unusable(source, reason)
+        self.note_unusable(batch["skipped"])
 
     def _too_many(self) -> str:
         bad, total = len(self._unusable), self._file_count
-        named = [f"  {source}: {reason}" for source, reason in self.skipped_report()[:NAMED_IN_ERROR]]
+        named = [f"  {source}: {reason}" for source, reason in list(self._unusable.items())[:NAMED_IN_ERROR]]
         if bad > NAMED_IN_ERROR:
             named.append(f"  and {bad - NAMED_IN_ERROR} more")
         return (

@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = frozenset(".avi .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .w
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
 
 _FALLBACK_FPS = 25.0
+_TIE = 1e-6  # seconds; a moment half-way between two frames is the earlier one's, whatever the rounding
 
 
 class UnreadableVideo(ValueError):
@@ -119,27 +120,50 @@ def read_clip(
     Raises:
         UnreadableVideo: If the file is missing, empty, damaged, no video, or too short (see `short`).
     """
+    if start:
+        with _opened(path) as (container, stream):
+            timed = _timed(path, container, stream, start)
+            first = next(timed, None)
+            # Some containers seek past the place: those are opened again and decoded from the beginning.
+            if first is not None and first[0] <= start:
+                return _pick(path, stream, first, timed, frames, fps, height, width, start, short)
     with _opened(path) as (container, stream):
-        origin = float((stream.start_time or 0) * (stream.time_base or 0))
-        interval = 1 / _fps(stream)
-        timed = _frames_from(path, container, stream, origin, interval, start)
-        before = after = next(timed, None)
-        if before is None or after is None:
-            raise UnreadableVideo(path, f"it contains no frame from {start:.2f} s on" if start else "it contains no frame")
-        images: list[Tensor] = []
-        shown: VideoFrame | None = None
-        for moment in (start + index / fps for index in range(frames)):
-            while after[0] < moment and (following := next(timed, None)) is not None:
-                before, after = after, following
-            if moment >= after[0] + interval and short == "skip":
-                raise UnreadableVideo(
-                    path,
-                    f"it ends after {after[0] + interval:.2f} s; {frames} frames at {fps:g} per second from"
-                    f" {start:.2f} s on need more (short=hold would repeat the last frame)",
-                )
-            nearest = (after if after[0] - moment < moment - before[0] else before)[1]
-            images.append(images[-1] if nearest is shown else _prepare(path, nearest, stream, height, width))
-            shown = nearest
+        timed = _timed(path, container, stream, None)
+        first = next(timed, None)
+        if first is None:
+            raise UnreadableVideo(path, "it contains no frame")
+        return _pick(path, stream, first, timed, frames, fps, height, width, start, short)
+
+
+def _pick(
+    path: str | Path,
+    stream: VideoStream,
+    first: tuple[float, VideoFrame],
+    timed: Iterator[tuple[float, VideoFrame]],
+    frames: int,
+    fps: float,
+    height: int,
+    width: int,
+    start: float,
+    short: Literal["hold", "skip"],
+) -> Tensor:
+    """The frames nearest to the wanted moments, as `(C, T, H, W)`; `first` and `timed` are read in order of time."""
+    images: list[Tensor] = []
+    before = after = first
+    shown: VideoFrame | None = None
+    for moment in (start + index / fps for index in range(frames)):
+        while after[0] < moment and (following := next(timed, None)) is not None:
+            before, after = after, following
+        end = after[0] + 1 / _fps(stream)
+        if moment >= end and short == "skip":
+            raise UnreadableVideo(
+                path,
+                f"it ends after {end:.2f} s; {frames} frames at {fps:g} per second from {start:.2f} s on need more"
+                " (short=hold would repeat the last frame)",
+            )
+        nearest = (after if after[0] - moment + _TIE < moment - before[0] else before)[1]
+        images.append(images[-1] if nearest is shown else _prepare(path, nearest, stream, height, width))
+        shown = nearest
     return torch.stack(images, dim=1)  # C T H W
 
 
@@ -187,47 +211,32 @@ def _scanned_duration(container: InputContainer, stream: VideoStream, fps: float
     return float(max(times) - min(times)) + 1 / fps if times else 1 / fps
 
 
-def _frames_from(
-    path: str | Path,
-    container: InputContainer,
-    stream: VideoStream,
-    origin: float,
-    interval: float,
-    start: float,
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Yield (time, frame) in order of time, from the last key frame before `start` on; times count from `origin`."""
-    if start > interval and stream.time_base:
-        container.seek(math.floor((start + origin) / stream.time_base), stream=stream, backward=True)
-        timed = _timed(path, container, stream, origin, interval, from_start=False)
-        first = next(timed, None)
-        if first is not None and first[0] <= start:
-            yield first
-            yield from timed
-            return
-        # Some containers seek past the place, or keep no index at all: decode from the beginning.
-        container.seek(int(stream.start_time or 0), stream=stream, backward=True)
-    yield from _timed(path, container, stream, origin, interval, from_start=True)
-
-
 def _timed(
-    path: str | Path,
-    container: InputContainer,
-    stream: VideoStream,
-    origin: float,
-    interval: float,
-    from_start: bool,
+    path: str | Path, container: InputContainer, stream: VideoStream, start: float | None
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """Yield (time, frame); a frame without a time stamp follows its predecessor after `interval`.
+    """Yield (seconds from the first frame of the file, frame), in order of time.
 
-    Away from the start there is nothing to count from, so a first frame without a time stamp ends the sequence.
+    From the last key frame before `start` on, or from the beginning if `start` is None. Files without usable time
+    stamps have their frames counted, for which they must be read from the beginning.
     """
+    interval = 1 / _fps(stream)
+    # AVI stores frames in the order of decoding with no time stamps; where that is not the order of display, the
+    # time stamps that FFmpeg makes up go back and forth.
+    counted = stream.time_base is None or (
+        container.format.name == "avi" and stream.codec_context.has_b_frames
+    )
+    origin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+    if start is not None:
+        if counted or stream.time_base is None:
+            return
+        container.seek(math.floor((start + origin) / stream.time_base), stream=stream, backward=True)
     time = -interval
     for position, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:
             raise UnreadableVideo(path, f"the frame after {max(time, 0):.2f} s is damaged")
-        if frame.time is not None:
+        if frame.time is not None and not counted:
             time = frame.time - origin
-        elif position or from_start:
+        elif position or start is None:
             time += interval
         else:
             return

@@ -36,25 +36,40 @@ class VaryingDataset(SampleDataset, Protocol):
         ...
 
 
-class _Drawn(Dataset[Sample]):
+class _Drawn(Dataset[Sample | ValueError]):
     """A data set addressed by `Draw`, as the batch samplers of this kit yield them."""
 
     def __init__(self, samples: SampleDataset | VaryingDataset) -> None:
         self.samples = samples
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: Draw) -> Sample | ValueError:
         vary: Callable[[int, int], Sample] | None = getattr(self.samples, "draw", None)
-        return self.samples[draw.index] if vary is None else vary(draw.index, draw.epoch)
+        try:
+            return self.samples[draw.index] if vary is None else vary(draw.index, draw.epoch)
+        except ValueError as error:
+            # Bad input. Raised in a worker it would reach the user as a traceback within a traceback.
+            return error
+
+
+def _collate(samples: list[Sample | ValueError]) -> Batch | ValueError:
+    failure = next((sample for sample in samples if isinstance(sample, ValueError)), None)
+    return failure or collate([sample for sample in samples if not isinstance(sample, ValueError)])
+
+
+def _checked(batch: Batch | ValueError) -> Batch:
+    if isinstance(batch, ValueError):
+        raise batch
+    return batch
 
 
 def _torch_loader(
     dataset: SampleDataset, batches: Iterable[list[Draw]], num_workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+) -> DataLoader[Batch | ValueError]:
     return DataLoader(
         _Drawn(dataset),
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=_collate,
         pin_memory=pin_memory,
         # Workers get their base seed from here: otherwise each loader would draw it from torch's global generator,
         # and a resumed run, which creates another number of loaders, would end up with other random numbers.
@@ -111,7 +126,7 @@ class TrainingLoader:
         self._pin_memory = pin_memory
         self._next = 0
         # Lightning looks for a DataLoader's iterator under this name, to stop the workers when a run ends.
-        self._iterator: Iterator[Batch] | None = None
+        self._iterator: Iterator[Batch | ValueError] | None = None
 
     def __len__(self) -> int:
         """Steps that Lightning counts as an epoch: one pass over the data, rounded down, but at least 1."""
@@ -125,13 +140,11 @@ class TrainingLoader:
             batches = StreamBatches(
                 self.order, self.batch_size, self._rank, self._world_size, wanted, self._period
             )
-            self._iterator = iter(
-                _torch_loader(self.dataset, batches, self.num_workers, self._pin_memory)
-            )
+            self._iterator = iter(_torch_loader(self.dataset, batches, self.num_workers, self._pin_memory))
         for _ in range(len(self)):
             if self._iterator is None:  # the run ended and Lightning let go of the workers
                 return
-            batch = next(self._iterator)
+            batch = _checked(next(self._iterator))
             self._next += self.global_batch
             self._watch(batch)
             yield batch
@@ -180,6 +193,7 @@ class ValidationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of this rank."""
-        for batch in self._loader:
+        for fetched in self._loader:
+            batch = _checked(fetched)
             self._watch(batch)
             yield batch

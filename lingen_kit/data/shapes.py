@@ -137,8 +137,8 @@ class MovingShapesDataset(Dataset[Sample]):
         )
         if split == "validation" and not self.held_out_combinations:
             raise ValueError(
-                f"held_out={held_out} holds out none of the {len(self.train_combinations)} combinations of "
-                f"these words; raise it, allow more words, or set it to 0 to validate on those of training"
+                f"held_out={held_out} holds out none of the {len(self.train_combinations)} "
+                f"combinations of these words; raise it, allow more words, or set it to 0 to validate on those of training"
             )
         self._pool = self.train_combinations if split == "train" else self.held_out_combinations
         if len({combination.color for combination in self._pool}) < most:

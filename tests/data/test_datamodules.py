@@ -58,7 +58,11 @@ class CountedClips:
 
 class CountedData(VideoDataModule):
     def __init__(
-        self, length: int = 26, batch_size: int = 4, num_workers: int = 0, unusable: frozenset[int] = frozenset()
+        self,
+        length: int = 26,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        unusable: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(frames=1, height=SIZE, width=SIZE, batch_size=batch_size, num_workers=num_workers)
         self.length = length
@@ -106,7 +110,9 @@ class Kill(Callback):
         self.step = step
         self.half_way = half_way
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == self.step and not self.half_way:
             raise RuntimeError("killed")
 
@@ -195,7 +201,9 @@ def test_checkpoints_saved_elsewhere_continue_exactly(
     options = LIMITS[limits]
     whole = train(tmp_path / "whole", CountedData(), save=save, **options)
     train(tmp_path / "cut", CountedData(), save=save, kill=Kill(step + 1), **options)
-    resumed = train(tmp_path / "cut", CountedData(), save=save, ckpt_path=tmp_path / f"cut/step={step}.ckpt", **options)
+    resumed = train(
+        tmp_path / "cut", CountedData(), save=save, ckpt_path=tmp_path / f"cut/step={step}.ckpt", **options
+    )
     assert_continues(resumed, whole, step)
 
 
@@ -212,7 +220,9 @@ def test_batch_in_flight_at_an_exception_is_trained_on(tmp_path: Path, half_way:
 def test_workers_change_nothing(tmp_path: Path, step: int) -> None:
     whole = train(tmp_path / "whole", CountedData(num_workers=0))
     train(tmp_path / "cut", CountedData(num_workers=2), kill=Kill(step))
-    resumed = train(tmp_path / "cut", CountedData(num_workers=2), ckpt_path=tmp_path / f"cut/step={step}.ckpt")
+    resumed = train(
+        tmp_path / "cut", CountedData(num_workers=2), ckpt_path=tmp_path / f"cut/step={step}.ckpt"
+    )
     assert_continues(resumed, whole, step)
 
 
@@ -331,7 +341,9 @@ def test_bad_arguments_are_named(argument: str, value: float, message: str) -> N
 
 
 def test_moving_shapes_yields_batches_and_held_out_validation() -> None:
-    data = MovingShapes(batch_size=8, samples_per_epoch=64, validation_size=12, actions=["moves left", "moves up"])
+    data = MovingShapes(
+        batch_size=8, samples_per_epoch=64, validation_size=12, actions=["moves left", "moves up"]
+    )
 
     def words(loader: TrainingLoader | ValidationLoader) -> set[tuple[str, str, str]]:
         return {

@@ -83,8 +83,10 @@ def test_probed_duration_is_right_in_every_container(encode: Encode, encoding: s
 
 
 def test_real_videos(real_videos: dict[str, Path]) -> None:
-    assert {name: (info.frames, info.width, info.height) for name, info in
-            ((name, probe(path)) for name, path in real_videos.items())} == {
+    assert {
+        name: (info.frames, info.width, info.height)
+        for name, info in ((name, probe(path)) for name, path in real_videos.items())
+    } == {
         "bigbuckbunny.mp4": (132, 1280, 720),
         "bikes.mp4": (250, 640, 272),
         "carphone_pristine.mp4": (120, 193, 144),  # stored 176 wide, with pixels wider than high
@@ -101,8 +103,10 @@ def test_random_access_in_a_real_video(real_videos: dict[str, Path]) -> None:
     path = real_videos["bikes.mp4"]
     whole = read_clip(path, frames=120, fps=25, height=34, width=80)
     for first in (49, 77, 110):
-        assert torch.equal(read_clip(path, frames=3, fps=25, height=34, width=80, start=first / 25),
-                           whole[:, first : first + 3])
+        assert torch.equal(
+            read_clip(path, frames=3, fps=25, height=34, width=80, start=first / 25),
+            whole[:, first : first + 3],
+        )
 
 
 def quadrants(height: int, width: int, count: int = 3) -> Iterator[np.ndarray]:
@@ -136,7 +140,12 @@ def test_the_middle_is_kept_for_any_shape(encode: Encode, height: int, width: in
 
 def test_small_videos_are_enlarged(encode: Encode) -> None:
     path = encode(height=16, width=16, frames=quadrants(16, 16))
-    assert corner_colors(read_clip(path, frames=1, fps=30, height=64, width=64)) == ["red", "green", "blue", "white"]
+    assert corner_colors(read_clip(path, frames=1, fps=30, height=64, width=64)) == [
+        "red",
+        "green",
+        "blue",
+        "white",
+    ]
 
 
 def test_resizing_does_not_alias(encode: Encode) -> None:
@@ -172,7 +181,9 @@ def test_rotation_of_phone_videos_is_undone(encode: Encode, turn: str) -> None:
 
 def test_short_video_is_refused_or_held(encode: Encode) -> None:
     path = encode(count=20)
-    with pytest.raises(UnreadableVideo, match=r"it ends after 0\.67 s; 8 frames at 8 per second from 0\.00 s"):
+    with pytest.raises(
+        UnreadableVideo, match=r"it ends after 0\.67 s; 8 frames at 8 per second from 0\.00 s"
+    ):
         read_clip(path, frames=8, fps=8, **SIZE)
     held = read_clip(path, frames=8, fps=8, short="hold", **SIZE)
     assert read_numbers(held) == [0, 4, 7, 11, 15, 19, 19, 19]
@@ -218,7 +229,9 @@ def broken(encode: Encode, tmp_path: Path, kind: str) -> Path:
         case "sound_only":
             with av.open(str(path), "w") as container:
                 stream = container.add_stream("aac", rate=8000)
-                sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                sound = av.AudioFrame.from_ndarray(
+                    np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+                )
                 sound.sample_rate = 8000
                 container.mux(stream.encode(sound))
                 container.mux(stream.encode())
@@ -236,11 +249,13 @@ def broken(encode: Encode, tmp_path: Path, kind: str) -> Path:
         ("text", "Invalid data"),
         ("header_only", "Invalid data"),
         ("no_index", "Invalid data"),
-        ("no_frames", "no frame|Invalid data"),
+        ("no_frames", "no video stream"),
         ("sound_only", "no video stream"),
     ],
 )
-def test_broken_files_are_named_with_the_reason(encode: Encode, tmp_path: Path, kind: str, reason: str) -> None:
+def test_broken_files_are_named_with_the_reason(
+    encode: Encode, tmp_path: Path, kind: str, reason: str
+) -> None:
     path = broken(encode, tmp_path, kind)
     for read in (probe, lambda file: read_clip(file, frames=4, fps=8, **SIZE)):
         with pytest.raises(UnreadableVideo, match=reason) as caught:
@@ -283,4 +298,8 @@ def test_files_are_closed(encode: Encode, tmp_path: Path) -> None:
 
 def test_error_travels_between_processes() -> None:
     error = pickle.loads(pickle.dumps(UnreadableVideo("clip.mp4", "truncated")))
-    assert (error.path, error.reason, str(error)) == ("clip.mp4", "truncated", "cannot read clip.mp4: truncated")
+    assert (error.path, error.reason, str(error)) == (
+        "clip.mp4",
+        "truncated",
+        "cannot read clip.mp4: truncated",
+    )

@@ -1,0 +1,140 @@
+"""What every mixer must do, and what each promises beyond that."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lingen_kit.mixers import MATE, Mamba2, SelfAttention, WindowAttention
+from lingen_kit.mixers.sequence import pool
+from lingen_kit.scans import Raster
+
+MIXERS: dict[str, Callable[[int, int], nn.Module]] = {
+    "SelfAttention": SelfAttention,
+    "WindowAttention": partial(WindowAttention, window=(2, 2, 2)),
+    "Mamba2": partial(Mamba2, head_dim=16, state_size=8),
+    "Mamba2 one direction": partial(Mamba2, head_dim=16, state_size=8, bidirectional=False),
+    "Mamba2 review": partial(Mamba2, head_dim=16, state_size=8, groups=2, review_pool=(2, 2, 2)),
+    "MATE": partial(MATE, ma=partial(Mamba2, head_dim=16, state_size=8, review_pool=(2, 2, 2))),
+}
+every_mixer = pytest.mark.parametrize("build", MIXERS.values(), ids=MIXERS.keys())
+every_grid = pytest.mark.parametrize("grid", [(1, 1, 1), (1, 4, 4), (3, 5, 2), (4, 4, 4)], ids=str)
+
+
+@every_mixer
+@every_grid
+def test_shape_gradient_and_batch_independence(build: Callable, grid: tuple[int, int, int]) -> None:
+    for layer in range(2):
+        mixer = build(32, layer)
+        x = torch.randn(2, *grid, 32, requires_grad=True)
+        y = mixer(x)
+        assert y.shape == x.shape
+        torch.testing.assert_close(mixer(x[:1]), y[:1], rtol=1e-4, atol=1e-5)
+        y.square().sum().backward()
+        assert x.grad is not None and x.grad.isfinite().all()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
+
+
+@every_mixer
+def test_non_contiguous_input(build: Callable) -> None:
+    mixer = build(32, 1)
+    x = torch.randn(1, 4, 2, 3, 32)
+    turned = x.transpose(1, 3).contiguous().transpose(1, 3)
+    torch.testing.assert_close(mixer(turned), mixer(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["SelfAttention", "Mamba2", "Mamba2 review", "MATE"])
+def test_a_global_mixer_reaches_every_token(name: str) -> None:
+    x = torch.randn(1, 2, 4, 4, 32, requires_grad=True)
+    MIXERS[name](32, 0)(x)[0, 0, 0, 0].sum().backward()
+    assert x.grad is not None and (x.grad.abs().amax(-1) > 0).all()
+
+
+def test_a_one_direction_mamba2_is_causal_along_its_scan() -> None:
+    mixer = Mamba2(32, 0, head_dim=16, state_size=8, bidirectional=False, scan=Raster())
+    x = torch.randn(1, 2, 2, 2, 32)
+    before = mixer(x).flatten(1, 3)
+    x[0, 1, 0, 0] += 1  # raster position 4
+    changed = ((mixer(x).flatten(1, 3) - before).abs().amax(-1) > 1e-6)[0]
+    assert changed.tolist() == [False] * 4 + [True] * 4
+
+
+def test_both_directions_of_mamba2_are_mirror_images() -> None:
+    """With the same parameters in both directions, mixing a reversed video gives the reversed result."""
+    mixer = Mamba2(32, 0, head_dim=16, state_size=8, scan=Raster(), review_pool=None)
+    state = mixer.state_dict()
+    state |= {name.replace("_reverse", ""): value for name, value in state.items() if "_reverse" in name}
+    mixer.load_state_dict(state)
+    x = torch.randn(1, 3, 2, 4, 32)
+    torch.testing.assert_close(mixer(x.flip(1, 2, 3)), mixer(x).flip(1, 2, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_review_tokens_show_the_end_to_the_first_token_of_a_causal_mixer() -> None:
+    x = torch.randn(1, 4, 4, 4, 32, requires_grad=True)
+    for review, sees in ((None, False), ((2, 2, 2), True)):
+        x.grad = None
+        Mamba2(32, 0, head_dim=16, bidirectional=False, review_pool=review)(x)[0, 0, 0, 0].sum().backward()
+        assert x.grad is not None
+        assert bool(x.grad[0, -1, -1, -1].abs().sum() > 1e-5) is sees
+
+
+def test_one_direction_mamba2_has_the_parameters_of_mamba_ssm() -> None:
+    mixer = Mamba2(32, 0, head_dim=16, state_size=8, bidirectional=False)
+    shapes = {name: tuple(p.shape) for name, p in mixer.named_parameters()}
+    assert shapes == {
+        "in_proj.weight": (2 * 64 + 2 * 8 + 4, 32),
+        "conv1d.weight": (64 + 2 * 8, 1, 4),
+        "conv1d.bias": (64 + 2 * 8,),
+        "dt_bias": (4,),
+        "A_log": (4,),
+        "D": (4,),
+        "norm.weight": (64,),
+        "out_proj.weight": (32, 64),
+    }
+
+
+def test_pooling_of_ragged_borders_averages_what_is_there() -> None:
+    x = torch.arange(5.0).view(1, 1, 1, 5, 1)
+    assert pool(x, (2, 2, 2)).flatten().tolist() == [0.5, 2.5, 4.0]
+    x = torch.randn(2, 4, 2, 6, 3)
+    blocks = torch.nn.functional.avg_pool3d(x.movedim(-1, 1), (2, 2, 3)).movedim(1, -1)
+    torch.testing.assert_close(pool(x, (2, 2, 3)), blocks)
+
+
+@pytest.mark.parametrize("name", ["SelfAttention", "WindowAttention"])
+def test_flops_formula_equals_the_counter(name: str) -> None:
+    mixer, grid = MIXERS[name](32, 0), (4, 4, 4)
+    with FlopCounterMode(display=False) as counter:
+        mixer(torch.randn(1, *grid, 32))
+    assert mixer.flops(grid) == counter.get_total_flops()
+
+
+def test_flops_of_mamba2_are_those_of_the_paper() -> None:
+    """Eq. 1 to 3 of the supplement with one group, no review tokens, doubled convolution and state space model."""
+    dim, expand, head_dim, state, taps, grid = 64, 2, 32, 16, 4, (4, 8, 8)
+    tokens = 4 * 8 * 8
+    mixer = Mamba2(dim, 0, expand=expand, head_dim=head_dim, state_size=state, conv_size=taps)
+    projections = (6 + 2 / head_dim) * expand * tokens * dim**2 + 4 * tokens * state * dim
+    convolution = 2 * taps * tokens * (expand * dim + 2 * state)  # Eq. 2, over B and C too
+    ssm = 4 * expand * tokens * state * dim + 2 * expand * tokens * dim
+    assert mixer.flops(grid) == projections + 2 * (convolution + ssm)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: SelfAttention(32, 0, heads=5), ["heads 5", "32"]),
+        (lambda: WindowAttention(32, 0, window=(0, 2, 2)), ["window", "(0, 2, 2)"]),
+        (lambda: Mamba2(32, 0, head_dim=48), ["head_dim 48", "64"]),
+        (lambda: Mamba2(32, 0, head_dim=16, groups=3), ["groups 3", "4 heads"]),
+        (lambda: Mamba2(32, 0, head_dim=16, review_pool=(0, 1, 1)), ["review_pool", "(0, 1, 1)"]),
+    ],
+    ids=["heads", "window", "head_dim", "groups", "review_pool"],
+)
+def test_wrong_options_name_the_value(build: Callable, words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        build()
+    assert all(word in str(error.value) for word in words)
