@@ -1,7 +1,7 @@
 """Time and peak memory of the SSD operator beside the chunked listing of the Mamba-2 paper, in one process.
 
-    python benchmarks/ssd.py            # both regimes, about two minutes on 2 cores
-    python benchmarks/ssd.py --quick    # fewer repetitions
+    python benchmarks/ssd.py                # about two minutes on 2 idle cores
+    python benchmarks/ssd.py --repeats 3    # a first look
 
 The candidates take turns (A B A B ...), so a slow spell of the machine hits both; medians are printed. The rate of
 the machine's own fp32 matrix product is measured in the same process. Peak memory is the high-water mark of
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
+from lingen_kit.ops.ssd_chunks import choose_chunk_size
 
 LISTING_CHUNKS = (32, 64, 128, 256)
 
@@ -42,6 +43,7 @@ class Case:
 
     @property
     def direction(self) -> str:
+        """Value of the operator's `direction`."""
         return "both" if self.both else "forward"
 
     def inputs(self) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ def segment_sum(a: Tensor) -> Tensor:
 
 def listing(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, chunk_size: int) -> Tensor:
     """The straightforward chunked algorithm of the Mamba-2 paper, section 6, one einsum a step."""
-    batch, length, heads, _ = x.shape
+    length, heads = x.shape[1:3]
     chunks = length // chunk_size
     B, C = (t.repeat_interleave(heads // t.shape[2], dim=2).unflatten(1, (chunks, -1)) for t in (B, C))
     v = (x * dt.unsqueeze(-1)).unflatten(1, (chunks, -1))
@@ -182,3 +184,78 @@ def operators(case: Case) -> dict[str, Operator]:
     """The two candidates of a case."""
     ours = partial(mamba_chunk_scan_combined, direction=case.direction, backend="torch")
     return {"ours": ours, "listing": listing_both if case.both else listing}
+
+
+CASES = {
+    "one long clip": Case(1, 4096, 8, 64, 1, 128),
+    "one long clip, both directions": Case(1, 4096, 16, 64, 2, 128, both=True),
+    "quickstart batch, L 160, N 32": Case(24, 160, 6, 64, 2, 32, both=True),
+    "quickstart batch, L 320, N 64": Case(24, 320, 6, 64, 2, 64, both=True),
+}
+
+
+def report(name: str, case: Case, repeats: int, rate: float) -> None:
+    """Print times, ratios and rates of one case."""
+    candidates, inputs = operators(case), case.inputs()
+    chunk = choose_chunk_size(case.length, case.state)
+    chunks = [size for size in LISTING_CHUNKS if case.length % size == 0]
+    print(f"\n{name}: {case}, our chunk {chunk}")
+    for backward in (False, True):
+        calls = {"ours": make_call(candidates["ours"], inputs, backward)}
+        for size in chunks:
+            calls[f"listing {size}"] = make_call(partial(candidates["listing"], chunk_size=size), inputs, backward)
+        times = interleaved(calls, repeats)
+        best = min((time for call, time in times.items() if call != "ours"))
+        share = case.flops(chunk, backward) / (times["ours"] * 1e-3) / rate
+        print(
+            f"  {'forward+backward' if backward else 'forward':16s} "
+            + ", ".join(f"{call} {time:.1f} ms" for call, time in times.items())
+            + f" | ours / best listing {times['ours'] / best:.2f}"
+            + f" | {share * rate / 1e9:.0f} GFLOP/s, {share:.0%} of the machine's product"
+        )
+
+
+def report_directions(repeats: int) -> None:
+    """Print what both directions cost beside one: twice the heads and groups, half of them reversed."""
+    one, both = CASES["one long clip"], CASES["one long clip, both directions"]
+    calls = {
+        f"{label} {'forward+backward' if backward else 'forward'}": make_call(
+            operators(case)["ours"], case.inputs(), backward
+        )
+        for backward in (False, True)
+        for label, case in (("one", one), ("both", both))
+    }
+    times = interleaved(calls, repeats)
+    for suffix in ("forward", "forward+backward"):
+        print(f"  both / one direction, {suffix}: {times[f'both {suffix}'] / times[f'one {suffix}']:.2f}")
+
+
+def report_memory() -> None:
+    """Print the peak of forward+backward of both candidates on the long clip."""
+    case = CASES["one long clip"]
+    ours = peak_memory(case, "ours", None)
+    peaks = {size: peak_memory(case, "listing", size) for size in LISTING_CHUNKS}
+    least = min(peaks.values())
+    print(f"\npeak of forward+backward, one long clip: ours {ours / 2**20:.0f} MiB, listing ", end="")
+    print(", ".join(f"Q {size} {peak / 2**20:.0f} MiB" for size, peak in peaks.items()), end="")
+    print(f" | ours / leanest listing {ours / least:.2f}")
+
+
+def main() -> None:
+    """Run all cases."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=15, help="timed turns of each candidate")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rate = gemm_rate()
+    print(f"torch {torch.__version__}, {arguments.threads} threads, fp32 product {rate / 1e9:.0f} GFLOP/s")
+    for name, case in CASES.items():
+        report(name, case, arguments.repeats, rate)
+    print()
+    report_directions(arguments.repeats)
+    report_memory()
+
+
+if __name__ == "__main__":
+    main()

@@ -51,8 +51,6 @@ class Checkpoint(ModelCheckpoint):
 class RunConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder and the same text into every checkpoint."""
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, with the values that were linked from elsewhere in it."""
         checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)

@@ -1,7 +1,6 @@
 """Exponential moving average of the weights, on torch's and Lightning's own averaging."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer

@@ -127,9 +127,7 @@ class LogSamples(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sample once more unless the last validation just did, and say where the files are."""
         if not self._complete:
-            rank_zero_warn(
-                "LogSamples has no prompts, as no validation ran; give it prompts to sample at the end"
-            )
+            rank_zero_warn("LogSamples has no prompts, as no validation ran; give it prompts to sample at the end")
             return
         if self._logged_step != trainer.global_step:
             with averaged_weights(trainer, pl_module):
@@ -179,16 +177,13 @@ class LogSamples(Callback):
         folder = trainer.log_dir  # asks all ranks
         if folder is None or self._logged_step is None:
             return []
-        return [
-            Path(folder) / "samples" / f"step={self._logged_step:06d}{suffix}" for suffix in (".mp4", ".png")
-        ]
+        return [Path(folder) / "samples" / f"step={self._logged_step:06d}{suffix}" for suffix in (".mp4", ".png")]
 
 
 def _captions(batch: Any) -> list[str]:
     if not isinstance(batch, Mapping) or "caption" not in batch:
         raise ValueError(
-            f"a validation batch without captions ({type(batch).__name__}) gives LogSamples no prompts; "
-            "set its prompts"
+            f"a validation batch without captions ({type(batch).__name__}) gives LogSamples no prompts; set its prompts"
         )
     return list(batch["caption"])
 
@@ -206,6 +201,4 @@ def _show(logger: TensorBoardLogger, video: Tensor, fps: float, step: int) -> No
         colorspace=3,
         encoded_image_string=gif_bytes(video, min(fps, 100.0), min_side=256),
     )
-    logger.experiment.file_writer.add_summary(
-        Summary(value=[Summary.Value(tag="samples", image=image)]), step
-    )
+    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag="samples", image=image)]), step)

@@ -26,9 +26,7 @@ class StepClock:
         now: The clock, in seconds.
     """
 
-    def __init__(
-        self, window: int = 50, warmup: int = 3, now: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, window: int = 50, warmup: int = 3, now: Callable[[], float] = time.perf_counter) -> None:
         self._warmup = warmup
         self._now = now
         self._steps = 0

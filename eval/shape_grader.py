@@ -37,9 +37,8 @@ _LEAST_BACKGROUND = 0.35  # share of pixels that must be background, or there is
 _LEAST_CONTRAST = 20.0  # RGB distance from the background below which nothing is an object
 _FARTHEST_COLOR = 90.0  # RGB distance from every color of the palette beyond which a color has no word
 _LEAST_AREA = 6.0  # pixels
-_MOST_ELSEWHERE = (
-    0.5  # coverage beside the object, as a share of its own, beyond which the clip shows no one object
-)
+_STRANGE = 45.0  # smoothed RGB distance from the background that noise hardly reaches
+_MOST_ELSEWHERE = 0.5  # contrast beside the object, as a share of its own, beyond which the clip shows no one object
 _LEAST_FIT = 0.5  # correlation with the best template below which a blob has no shape
 _TURN_MARGIN = 0.015  # correlation that turning must add before it is believed
 _HALF, _SIDE = 1.15, 31  # patches reach this far from the center, in square roots of the mass
@@ -125,15 +124,13 @@ def grade(video: Frames) -> Observation:
     if color is None:
         return _blank(nothing, word, off)
     line = color - background
-    alpha = difference @ line / (line @ line)  # T H W
-    positions, areas, elsewhere = _follow(alpha, contrast / np.linalg.norm(line))
+    alpha = np.einsum("thwc,c->thw", difference, line / (line @ line))
+    positions, areas, elsewhere = _follow(alpha, contrast)
     seen = np.isfinite(areas)
     if 2 * seen.sum() < len(seen) or elsewhere > _MOST_ELSEWHERE:
         return _blank(nothing, word, off)
     times = np.flatnonzero(seen)
-    sizes = np.exp(
-        _line_fit(times, 0.5 * np.log(areas[seen]))[1]
-    )  # one smooth course: single frames are noisy
+    sizes = np.exp(_line_fit(times, 0.5 * np.log(areas[seen]))[1])  # one smooth course: single frames are noisy
     fit = _fit_shape(_patches(alpha[seen], positions[seen], sizes))
     named, color_off = _nearest(background + line * fit.amplitude, COLORS)
     direction, margin = _direction(times, positions[seen], pixels.shape)
@@ -234,7 +231,7 @@ def _follow(alpha: Floats, contrast: Floats) -> tuple[Floats, Floats, float]:
 
     Args:
         alpha: Coverage by the object, `(T, H, W)`.
-        contrast: What differs from the background in any color, smoothed, 1 for the object's: `(T, H, W)`.
+        contrast: RGB distance from the background, smoothed, `(T, H, W)`.
 
     Returns:
         Center and mass in each frame, NaN where there is none, and the contrast elsewhere as a share of that
@@ -248,19 +245,21 @@ def _follow(alpha: Floats, contrast: Floats) -> tuple[Floats, Floats, float]:
     centers = np.stack([peak % width, peak // width], -1).astype(np.float64)  # T 2
     reach = np.full(len(alpha), 0.4 * min(height, width))
     mass = total = np.zeros(len(alpha))
-    near = np.zeros(alpha.shape, np.bool_)
+    away = np.zeros_like(alpha)
     for _ in range(5):
-        near = np.hypot(x - centers[:, 0, None, None], y - centers[:, 1, None, None]) < reach[:, None, None]
+        away = np.hypot(x - centers[:, 0, None, None], y - centers[:, 1, None, None])  # T H W
+        near = away < reach[:, None, None]
         weights = firm * near
         total = weights.sum((1, 2))
         safe = np.maximum(total, 1e-9)
         centers = np.stack([(weights * x).sum((1, 2)), (weights * y).sum((1, 2))], -1) / safe[:, None]
         mass = (alpha * near).sum((1, 2))
         reach = 2.0 * np.sqrt(np.maximum(mass, _LEAST_AREA) / math.pi) + 1.5
+    strange = np.clip(contrast - _STRANGE, 0.0, _STRANGE)
+    radius = np.sqrt(np.maximum(mass, _LEAST_AREA) / math.pi)[:, None, None]
+    here = float((strange * (away < 1.6 * radius + 1.0)).sum())  # the corners of a triangle are at 1.56
     lost = (mass < _LEAST_AREA) | (total <= 0)
     centers[lost], mass[lost] = np.nan, np.nan
-    strange = np.clip(contrast - 0.35, 0.0, 1.0)
-    here = float((strange * near).sum())
     return centers, mass, (float(strange.sum()) - here) / max(here, 1e-9)
 
 
@@ -268,8 +267,9 @@ def _line_fit(times: NDArray[np.int64], values: Floats) -> tuple[float, Floats]:
     """Least-squares line through (time, value): the change from first to last time, and the fitted values."""
     if len(times) < 2:
         return 0.0, values
-    slope, start = np.polyfit(times, values, 1)
-    return float(slope * (times[-1] - times[0])), slope * times + start
+    centered = times - times.mean()
+    slope = float(centered @ values / (centered @ centered))
+    return slope * float(times[-1] - times[0]), values.mean() + slope * centered
 
 
 def _patches(alpha: Floats, positions: Floats, sizes: Floats) -> Floats:
@@ -277,9 +277,7 @@ def _patches(alpha: Floats, positions: Floats, sizes: Floats) -> Floats:
     frames, height, width = alpha.shape
     padded = np.pad(alpha, ((0, 0), (1, 1), (1, 1)))
     axis = np.linspace(-_HALF, _HALF, _SIDE)
-    x = (
-        np.clip(positions[:, 0, None] + sizes[:, None] * axis, -1.0, width - 1e-6) + 1
-    )  # T P, in padded pixels
+    x = np.clip(positions[:, 0, None] + sizes[:, None] * axis, -1.0, width - 1e-6) + 1  # T P, in padded pixels
     y = np.clip(positions[:, 1, None] + sizes[:, None] * axis, -1.0, height - 1e-6) + 1
     i, j = y.astype(int)[:, :, None], x.astype(int)[:, None, :]
     v, u = (y % 1)[:, :, None], (x % 1)[:, None, :]
@@ -299,7 +297,7 @@ class _Templates:
         groups: For each shape, the rows of each blur and scale: `(groups, angles)`.
     """
 
-    rows: Floats
+    rows: NDArray[np.float32]
     norms: Floats
     groups: dict[str, NDArray[np.int64]]
 
@@ -326,7 +324,7 @@ def _templates() -> _Templates:
     rows = np.stack(images)
     rows -= rows.mean(1, keepdims=True)
     norms = np.linalg.norm(rows, axis=1)
-    return _Templates(rows / norms[:, None], norms, groups)
+    return _Templates((rows / norms[:, None]).astype(np.float32), norms, groups)
 
 
 def _blur(image: Floats, sigma: float) -> Floats:
@@ -351,7 +349,8 @@ def _fit_shape(patches: Floats) -> _Fit:
     flat = patches.reshape(frames, -1)
     flat = flat - flat.mean(1, keepdims=True)
     energy = float(np.linalg.norm(flat)) * math.sqrt(frames) + 1e-9
-    products = flat @ templates.rows.T / energy  # T K, so that a sum over T is a correlation
+    # T K; a sum over T is a correlation. einsum: threads of a BLAS cost more than so small a product.
+    products = np.einsum("tp,kp->tk", flat.astype(np.float32), templates.rows) / energy
     still = products.sum(0)
     course = np.rint(_TURNS[:, None] / _ANGLE_STEP * np.linspace(0, 1, frames)).astype(int)  # turns T
     best: dict[str, tuple[float, bool, float]] = {}
@@ -361,9 +360,7 @@ def _fit_shape(patches: Floats) -> _Fit:
         angles = group.shape[1]
         if angles == 1 or frames == 1:
             continue
-        group = group[
-            int(products[:, group].max(-1).sum(0).argmax())
-        ]  # blur and scale, each frame at its best
+        group = group[int(products[:, group].max(-1).sum(0).argmax())]  # blur and scale, each frame at its best
         turned = group[(np.arange(angles)[:, None, None] + course) % angles]  # starts turns T
         moving = float(products[np.arange(frames), turned].sum(-1).max())
         if moving > still[row] + _TURN_MARGIN:
@@ -381,9 +378,7 @@ def _travel(times: NDArray[np.int64], positions: Floats, shape: tuple[int, ...])
     return np.array(changes) / (shape[2], shape[1])
 
 
-def _direction(
-    times: NDArray[np.int64], positions: Floats, shape: tuple[int, ...]
-) -> tuple[str | None, float]:
+def _direction(times: NDArray[np.int64], positions: Floats, shape: tuple[int, ...]) -> tuple[str | None, float]:
     travel = _travel(times, positions, shape)
     axis = int(np.abs(travel).argmax())
     along, across = abs(float(travel[axis])), abs(float(travel[1 - axis]))

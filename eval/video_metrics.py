@@ -301,10 +301,7 @@ def _block_displacements(before: Array, after: Array) -> tuple[Array, Array]:
     padded = np.pad(before, block, mode="edge")
     height, width = after.shape
     costs = np.stack(
-        [
-            _block_means(np.abs(padded[block - y :, block - x :][:height, :width] - after), block)
-            for y, x in shifts
-        ]
+        [_block_means(np.abs(padded[block - y :, block - x :][:height, :width] - after), block) for y, x in shifts]
     )  # (N, R, K)
     best = costs.argmin(0)
     # A displacement counts if it explains most of the change: not where noise or a flat area decides, nor

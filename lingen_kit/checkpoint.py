@@ -32,7 +32,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read; it may be truncated or no checkpoint: {reason}") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or CONFIG_KEY not in content:
-        raise ValueError(f"checkpoint {path} was not written by a training run of lingen_kit: it holds no configuration")
+        raise ValueError(
+            f"checkpoint {path} was not written by a training run of lingen_kit: it holds no configuration"
+        )
     return content
 
 
@@ -47,7 +49,9 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     config = yaml.safe_load(content[CONFIG_KEY])
     pipeline = _build(config["model"]["init_args"])
     prefix = "pipeline."
-    weights = {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
+    weights = {
+        name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
+    }
     try:
         pipeline.load_state_dict(weights)
     except RuntimeError as error:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lingen_kit.diffusion import FlowMatching, Sampler
-from lingen_kit.models import Autoencoder, PixelSpace, TextEncoder, WordEncoder
+from lingen_kit.models import Autoencoder, Denoiser, PixelSpace, TextEncoder, WordEncoder
 from lingen_kit.scans import Grid
 
-DenoiserFactory = Callable[[int, int, Grid], nn.Module]
+DenoiserFactory = Callable[[int, int, Grid], Denoiser]
 """Builds a denoiser from `(latent channels, text channels, latent size)`."""
 
 

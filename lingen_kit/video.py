@@ -85,9 +85,7 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
         _replacing(path) as temporary,
         av.open(str(temporary), "w", format="mp4", container_options={"movflags": "+faststart"}) as container,
     ):
-        stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)}
-        )
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # Untagged files are shown with BT.601 or BT.709 depending on the player; say which it is.

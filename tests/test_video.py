@@ -161,9 +161,7 @@ class TestContactSheet:
         ("shape", "captions", "message"),
         [((3, 2, 8, 8), None, r"\(N, C, T, H, W\)"), ((2, 3, 2, 8, 8), ["one"], "2 videos but 1 captions")],
     )
-    def test_bad_input_is_named(
-        self, shape: tuple[int, ...], captions: list[str] | None, message: str
-    ) -> None:
+    def test_bad_input_is_named(self, shape: tuple[int, ...], captions: list[str] | None, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             contact_sheet(torch.zeros(shape), captions)
 

@@ -21,7 +21,7 @@ def main(verb: str, arguments: list[str]) -> None:
     pipeline = load_pipeline(options.ckpt).to(_device(options.device))
     fps = options.fps or pipeline.fps
     options.out.mkdir(parents=True, exist_ok=True)
-    shown = []
+    shown: list[tuple[torch.Tensor, str]] = []
     with (options.out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
         for start in range(0, len(prompts), options.batch_size):
             batch = prompts[start : start + options.batch_size]
@@ -57,18 +57,35 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "in that run. Writes one file a video, metadata.jsonl (readable as a video folder for training) and sheet.png.",
     )
     add = parser.add_argument
-    add("--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt")
+    add(
+        "--ckpt",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt",
+    )
     add("--prompt", action="append", default=[], metavar="TEXT", help="what to show; may be repeated")
     add("--prompts", type=Path, metavar="FILE", help="text file with one prompt a line")
     add("--num", type=_positive, default=1, help="videos for each prompt (default 1)")
-    add("--seed", type=int, default=0, help="seed of the first video of each prompt, the next ones counting up (default 0)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the first video of each prompt, the next ones counting up (default 0)",
+    )
     add("--steps", type=_positive, help="solver steps")
     add("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
     add("--frames", type=_positive, help="frames of a video")
     add("--height", type=_positive, help="height in pixels")
     add("--width", type=_positive, help="width in pixels")
     add("--fps", type=float, help="frames per second of the files written")
-    add("--out", type=Path, default=Path("samples"), metavar="DIR", help="folder to write to (default samples)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("samples"),
+        metavar="DIR",
+        help="folder to write to (default samples)",
+    )
     add("--format", choices=["mp4", "gif"], default="mp4", help="file format (default mp4)")
     add("--batch_size", type=_positive, default=8, help="videos sampled at a time (default 8)")
     add("--sheet_rows", type=_positive, default=16, help="videos shown in sheet.png (default 16)")

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf.errors import OmegaConfBaseException
 
 from callbacks.checkpoint import Checkpoint, RunConfig
 from callbacks.ema import EMA
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
 from lingen_kit import runs
+from lingen_kit.commands.parsing import PlainErrorParser, condense
 
 
 def main(verb: str, arguments: list[str]) -> None:
@@ -41,7 +43,12 @@ def main(verb: str, arguments: list[str]) -> None:
         trainer_defaults={"use_distributed_sampler": False},  # the data modules share their samples out themselves
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
-        parser_kwargs={"parser_mode": "omegaconf+", "prog": "python -m lingen_kit", verb: {"parser_mode": "omegaconf+"}},
+        parser_class=PlainErrorParser,
+        parser_kwargs={
+            "parser_mode": "omegaconf+",
+            "prog": "python -m lingen_kit",
+            verb: {"parser_mode": "omegaconf+"},
+        },
         args=[verb, *arguments],
     )
 
@@ -59,9 +66,23 @@ class TrainCLI(LightningCLI):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
         parser.link_arguments("trainer.max_steps", "model.init_args.schedule_steps")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the words of the verb, whatever those of the process are."""
-        self.config = parser.parse_args(args)
+        assert isinstance(args, list)
+        try:
+            self.config = parser.parse_args(args)
+        except OmegaConfBaseException as error:
+            raise ValueError(
+                f"an interpolation cannot be resolved: {str(error).splitlines()[0]}. frames, height, width and fps of "
+                "the data and max_steps of the trainer are copied to the model and must be plain values"
+            ) from error
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; an error of one of them is reported without the whole config around it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ValueError(condense(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, unless the config names a logger of its own."""
@@ -69,17 +90,19 @@ class TrainCLI(LightningCLI):
         self.resume = self.subcommand == "fit" and self._get(self.config, "ckpt_path") == "last"
         if self._get(self.config_init, "trainer").get("logger") in (None, True):
             version = runs.latest_resumable(self.run_name) if self.resume else runs.next_version(self.run_name)
-            place = {"save_dir": str(runs.ROOT), "name": self.run_name, "version": version}
-            board = TensorBoardLogger(**place, default_hp_metric=False)
+            board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
             kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
             if self.resume:
                 last = Path(board.log_dir) / runs.CHECKPOINTS / runs.LAST
                 self.config_init[self.subcommand]["ckpt_path"] = str(last)
         return super().instantiate_trainer(**kwargs)
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list) -> Trainer:
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Put the average of the weights first, so that it is in place when other callbacks end the fit."""
-        config["callbacks"] = [*(c for c in callbacks if isinstance(c, EMA)), *(config.get("callbacks") or [])]
+        config["callbacks"] = [
+            *(c for c in callbacks if isinstance(c, EMA)),
+            *(config.get("callbacks") or []),
+        ]
         return super()._instantiate_trainer(config, [c for c in callbacks if not isinstance(c, EMA)])
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -97,7 +120,11 @@ class TrainCLI(LightningCLI):
         folder = Path(self.trainer.log_dir)
         last = folder / runs.CHECKPOINTS / runs.LAST
         print(f"\nrun folder   {folder}")
-        for label, path in (("checkpoint", last), ("samples", folder / "samples"), ("metrics", folder / "metrics.csv")):
+        for label, path in (
+            ("checkpoint", last),
+            ("samples", folder / "samples"),
+            ("metrics", folder / "metrics.csv"),
+        ):
             if path.exists():
                 print(f"{label:12} {path}")
         print("\nwhat to try next:")

@@ -1,7 +1,7 @@
-"""Data: samples, data sets and the Lightning data modules that YAML files name, such as `lingen_kit.data.VideoFolder`.
+"""Samples, data sets and the Lightning data modules that YAML names, such as `lingen_kit.data.VideoFolder`.
 
-The data modules are imported when they are first named, because importing Lightning takes seconds; the rest of the
-package does without it.
+The data modules are imported when they are first named, because importing Lightning takes seconds; the rest
+of the package does without it.
 """
 
 from importlib import import_module

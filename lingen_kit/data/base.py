@@ -1,4 +1,4 @@
-"""What all data modules share: the clip's size, batches, the resumable order, and the count of unusable files."""
+"""What all data modules share: the size of a clip, the resumable order, the count of unusable files."""
 
 import logging
 from abc import abstractmethod
@@ -23,10 +23,10 @@ class TooManyUnusable(ValueError):
 class VideoDataModule(LightningDataModule):
     """Videos with captions for training and validation.
 
-    The order of the training samples is one endless stream (`lingen_kit.data.sampler`). A checkpoint stores how many
-    samples of it have been trained on; `fit --ckpt_path` goes on at the next one, in the middle of an epoch too, with
-    any number of workers, and even with another batch size. Leave `Trainer(use_distributed_sampler)` alone: the
-    stream is already divided between the ranks.
+    The order of the training samples is one endless stream (`lingen_kit.data.sampler`). A checkpoint stores
+    how many samples of it have been trained on; `fit --ckpt_path` goes on at the next one, in the middle of
+    an epoch too, with any number of workers, and even with another batch size. Leave
+    `Trainer(use_distributed_sampler)` alone: the stream is already divided between the ranks.
 
     Args:
         frames: Frames of a clip.
@@ -37,7 +37,8 @@ class VideoDataModule(LightningDataModule):
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         seed: Of the order of the training samples, and of what is random in them.
         validation_size: Validate on at most this many clips, always the same ones.
-        max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are named.
+        max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are
+            named.
     """
 
     def __init__(
@@ -124,8 +125,8 @@ class VideoDataModule(LightningDataModule):
     def samples_seen(self) -> int:
         """Samples of the stream that all ranks together have trained on.
 
-        Derived from Lightning's own count of processed batches, so the two cannot disagree: a batch that was fetched
-        but not trained on when a run was interrupted is fetched again.
+        Derived from Lightning's own count of processed batches, so the two cannot disagree: a batch that was
+        fetched but not trained on when a run was interrupted is fetched again.
         """
         since = self._batches_trained() - self._restored["batches"]
         return self._restored["samples"] + since * self.batch_size * self._world_size()
@@ -154,8 +155,6 @@ class VideoDataModule(LightningDataModule):
             TooManyUnusable: If more than `max_bad_share` of the files are.
         """
         new = {source: reason for source, reason in entries if source not in self._unusable}
-        if not new:
-            return
         self._unusable |= new
         for source, reason in new.items():
             _log.warning("skipped %s: %s", source, reason)
@@ -179,7 +178,8 @@ class VideoDataModule(LightningDataModule):
     def _batches_trained(self) -> int:
         if self.trainer is None:
             return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        processed: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return processed
 
     def _rank(self) -> int:
         return 0 if self.trainer is None else self.trainer.global_rank
@@ -188,9 +188,7 @@ class VideoDataModule(LightningDataModule):
         return 1 if self.trainer is None else self.trainer.world_size
 
     def _overfit_batches(self) -> int:
-        wanted = 0 if self.trainer is None else self.trainer.overfit_batches
+        wanted: int | float = getattr(self.trainer, "overfit_batches", 0)
         if isinstance(wanted, float) and wanted:
-            raise ValueError(
-                f"trainer.overfit_batches is {wanted}; data modules of this kit take a number of batches, such as 1"
-            )
+            raise ValueError(f"trainer.overfit_batches is {wanted}; give a whole number of batches, such as 1")
         return int(wanted)

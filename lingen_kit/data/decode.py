@@ -18,8 +18,10 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn import functional as F
 
-VIDEO_SUFFIXES = frozenset(".avi .gif .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
-IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
+VIDEO_SUFFIXES = frozenset(
+    [".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"]
+)
+IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".webp"])
 
 _FALLBACK_FPS = 25.0
 _TIE = 1e-6  # seconds; a moment half-way between two frames is the earlier one's, whatever the rounding
@@ -100,10 +102,10 @@ def read_clip(
 ) -> Tensor:
     """Read a clip of a given length, rate and size.
 
-    The clip's frame `i` is the frame of the file nearest to `start + i / fps`, whatever the file's own rate. It is
-    cropped in the middle to the wanted aspect ratio and resized with antialiasing. Gray, 10-bit and transparent
-    videos become 8-bit RGB (transparency is dropped); the rotation of phone videos and pixels that are not square
-    are taken into account.
+    The clip's frame `i` is the frame of the file nearest to `start + i / fps`, whatever the file's own rate.
+    It is cropped in the middle to the wanted aspect ratio and resized with antialiasing. Gray, 10-bit and
+    transparent videos become 8-bit RGB (transparency is dropped); the rotation of phone videos and pixels
+    that are not square are taken into account.
 
     Args:
         path: A video or an image.
@@ -216,15 +218,13 @@ def _timed(
 ) -> Iterator[tuple[float, VideoFrame]]:
     """Yield (seconds from the first frame of the file, frame), in order of time.
 
-    From the last key frame before `start` on, or from the beginning if `start` is None. Files without usable time
-    stamps have their frames counted, for which they must be read from the beginning.
+    From the last key frame before `start` on, or from the beginning if `start` is None. Files without usable
+    time stamps have their frames counted, for which they must be read from the beginning.
     """
     interval = 1 / _fps(stream)
     # AVI stores frames in the order of decoding with no time stamps; where that is not the order of display, the
     # time stamps that FFmpeg makes up go back and forth.
-    counted = stream.time_base is None or (
-        container.format.name == "avi" and stream.codec_context.has_b_frames
-    )
+    counted = stream.time_base is None or (container.format.name == "avi" and stream.codec_context.has_b_frames)
     origin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
     if start is not None:
         if counted or stream.time_base is None:

@@ -1,7 +1,7 @@
 """Which clips a folder holds, with their captions, and which of them are for validation.
 
-Captions come from `metadata.jsonl` in the folder, one JSON object a line with `file_name` and `text`, or else from a
-`.txt` file beside each clip. Nothing is decoded here.
+Captions come from `metadata.jsonl` in the folder, one JSON object a line with `file_name` and `text`, or else
+from a `.txt` file beside each clip. Nothing is decoded here.
 """
 
 import json
@@ -52,7 +52,8 @@ def index_folder(root: str | Path, images: bool) -> FolderIndex:
         images: Whether images count as clips.
 
     Raises:
-        ValueError: If there is no such folder, no clip in it, no caption, or something wrong in `metadata.jsonl`.
+        ValueError: If there is no such folder, no clip in it, no caption, or something wrong in
+        `metadata.jsonl`.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -77,15 +78,16 @@ def index_folder(root: str | Path, images: bool) -> FolderIndex:
 def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[Clip]]:
     """Divide clips into training and validation, by a hash of their names.
 
-    A clip's side depends on its name alone, whatever else is in the folder, except that neither side stays empty: then
-    the clip with the nearest hash changes sides. A single clip is on both.
+    A clip's side depends on its name alone, whatever else is in the folder, except that neither side stays
+    empty: then the clip with the nearest hash changes sides. A single clip is on both.
 
     Args:
         clips: At least one.
         validation_share: About this share goes to validation.
 
     Returns:
-        Training clips in their given order; validation clips in order of their hashes, which is as good as random.
+        Training clips in their given order; validation clips in order of their hashes, which is as good as
+        random.
     """
     names = sorted({clip.name for clip in clips}, key=_hash)
     if len(names) == 1:
@@ -93,9 +95,7 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
     chosen = sum(_hash(name) < validation_share for name in names)
     validation = names[: min(max(chosen, 1), len(names) - 1)]
     training = [clip for clip in clips if clip.name not in set(validation)]
-    return training, sorted(
-        (clip for clip in clips if clip.name in set(validation)), key=lambda clip: _hash(clip.name)
-    )
+    return training, sorted((clip for clip in clips if clip.name in set(validation)), key=lambda clip: _hash(clip.name))
 
 
 def _hash(name: str) -> float:
@@ -126,8 +126,7 @@ def _index_metadata(index: FolderIndex, metadata: Path, media: list[Path]) -> No
         more = [f"  and {len(missing) - _NAMED_IN_ERROR} more"] if len(missing) > _NAMED_IN_ERROR else []
         raise ValueError(
             f"{metadata} names {len(missing)} files that do not exist; `file_name` is a path within"
-            f" {metadata.parent}; correct or remove these lines:\n"
-            + "\n".join(missing[:_NAMED_IN_ERROR] + more)
+            f" {metadata.parent}; correct or remove these lines:\n" + "\n".join(missing[:_NAMED_IN_ERROR] + more)
         )
     index.ignored += [(str(path), f"not listed in {METADATA}") for path in media if path not in listed]
     index.clips.sort(key=lambda clip: clip.name)
@@ -139,9 +138,7 @@ def _parse_line(line: str, where: str) -> tuple[str, str]:
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{where} is not valid JSON ({error.msg}, column {error.colno}); {expected}"
-        ) from error
+        raise ValueError(f"{where} is not valid JSON ({error.msg}, column {error.colno}); {expected}") from error
     for key in ("file_name", "text"):
         if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
             raise ValueError(f"{where} has no string {key!r}: {line.strip()[:120]}; {expected}")
@@ -154,9 +151,7 @@ def _index_sidecars(index: FolderIndex, folder: Path, media: list[Path]) -> None
         if not sidecar.is_file():
             # Pictures are often thumbnails; without a caption nobody meant them as clips.
             image = path.suffix.lower() in IMAGE_SUFFIXES
-            (index.ignored if image else index.unusable).append(
-                (str(path), f"no caption: there is no {sidecar.name}")
-            )
+            (index.ignored if image else index.unusable).append((str(path), f"no caption: there is no {sidecar.name}"))
         elif caption := " ".join(_read_text(sidecar).split()):
             index.clips.append(Clip(path, path.relative_to(folder).as_posix(), caption))
         else:
@@ -173,7 +168,9 @@ def _read_text(path: Path) -> str:
 def _nothing_usable(folder: Path, index: FolderIndex) -> str:
     if index.unusable:
         path, reason = index.unusable[0]
-        return f"none of the {len(index.unusable)} clips in {folder} has a caption ({path}: {reason}); {_HOW_TO_CAPTION}"
+        return (
+            f"none of the {len(index.unusable)} clips in {folder} has a caption ({path}: {reason}); {_HOW_TO_CAPTION}"
+        )
     if index.ignored:
         path, reason = index.ignored[0]
         return f"{folder} holds {len(index.ignored)} files, none of them a clip to use ({path}: {reason})"

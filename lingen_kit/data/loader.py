@@ -1,9 +1,10 @@
 """Loaders: a torch DataLoader behind the little that Lightning asks of one.
 
-They are not subclasses of DataLoader, for three reasons. One DataLoader iterator runs through all of training, so
-workers start once and nothing they prefetched is lost between Lightning's epochs. Lightning re-creates DataLoaders
-with samplers of its own (for several devices, for `overfit_batches`), which would lose our order. And
-`num_workers=0` is a sound choice for procedural data, which Lightning would warn about on each run.
+They are not subclasses of DataLoader, for three reasons. One DataLoader iterator runs through all of
+training, so workers start once and nothing they prefetched is lost between Lightning's epochs. Lightning
+re-creates DataLoaders with samplers of its own (for several devices, for `overfit_batches`), which would lose
+our order. And `num_workers=0` is a sound choice for procedural data, which Lightning would warn about on each
+run.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -64,10 +65,10 @@ def _checked(batch: Batch | ValueError) -> Batch:
 
 def _torch_loader(
     dataset: SampleDataset, batches: Iterable[list[Draw]], num_workers: int, pin_memory: bool
-) -> DataLoader[Batch | ValueError]:
+) -> DataLoader[Any]:
     return DataLoader(
         _Drawn(dataset),
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
@@ -91,9 +92,9 @@ class TrainingLoader:
         num_workers: Worker processes; 0 reads in this process.
         rank: This process among `world_size`.
         world_size: Processes that train together.
-        position: Tells how many samples of the stream all ranks together have trained on so far. Asked when an
-            iteration takes its first batch; that is what makes a resumed run continue at the right sample. Without
-            it the loader counts what it handed out.
+        position: Tells how many samples of the stream all ranks together have trained on so far. Asked when
+            an iteration takes its first batch; that is what makes a resumed run continue at the right sample.
+            Without it the loader counts what it handed out.
         overfit: Repeat the first `overfit` batches; 0 for the whole stream.
         watch: Called with each batch, in this process, just before it is handed out.
         pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
@@ -137,9 +138,7 @@ class TrainingLoader:
         wanted = self._next if self._position is None else self._position()
         if self._iterator is None or wanted != self._next:
             self._next = wanted
-            batches = StreamBatches(
-                self.order, self.batch_size, self._rank, self._world_size, wanted, self._period
-            )
+            batches = StreamBatches(self.order, self.batch_size, self._rank, self._world_size, wanted, self._period)
             self._iterator = iter(_torch_loader(self.dataset, batches, self.num_workers, self._pin_memory))
         for _ in range(len(self)):
             if self._iterator is None:  # the run ended and Lightning let go of the workers

@@ -1,4 +1,4 @@
-"""The data module of the moving shapes: procedural videos with captions and a known truth, no download, no decoding."""
+"""The data module of the moving shapes: procedural videos with captions and a known truth."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ from lingen_kit.data.shapes import MovingShapesDataset
 class MovingShapes(VideoDataModule):
     """Colored shapes that move as their caption says, drawn on the fly.
 
-    Combinations of (shape, color, action) are divided between training and validation: what validation shows, training
-    never does.
+    Combinations of (shape, color, action) are divided between training and validation: what validation shows,
+    training never does.
 
     Args:
         frames: Frames of a clip.
@@ -23,15 +23,15 @@ class MovingShapes(VideoDataModule):
         validation_size: Validate on this many clips, always the same ones.
         samples_per_epoch: Distinct training clips, which is also what one epoch goes through.
         shapes: Words to draw from: circle, square, triangle, cross, ring. None for all.
-        colors: VBench's color words: white, red, pink, blue, silver, purple, orange, green, gray, yellow, black,
-            grey. None for all.
+        colors: VBench's color words: white, red, pink, blue, silver, purple, orange, green, gray, yellow,
+            black, grey. None for all.
         sizes: Words to draw from: small, large. None for both.
-        actions: Words to draw from: moves left, moves right, moves up, moves down, bounces, rotates, grows, shrinks,
-            stays. None for all that `frames` can show.
+        actions: Words to draw from: moves left, moves right, moves up, moves down, bounces, rotates, grows,
+            shrinks, stays. None for all that `frames` can show.
         backgrounds: Words to draw from: navy, teal, beige, maroon, olive. None for all.
         objects: Least and greatest number of objects in a clip, within 1 to 3.
-        held_out: Share of the combinations kept for validation. 0 holds out none, and validation then draws other
-            clips of the combinations of training.
+        held_out: Share of the combinations kept for validation. 0 holds out none, and validation then draws
+            other clips of the combinations of training.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The order of the samples: one endless stream, a pure function of (seed, position).
 
-Training reads a single sequence of samples: the shuffled data set, then the data set in another shuffle, and so on
-without end. A batch is the next stretch of that sequence, so
+Training reads a single sequence of samples: the shuffled data set, then the data set in another shuffle, and
+so on without end. A batch is the next stretch of that sequence, so
 
 - each sample comes exactly once per pass, and nothing is dropped at the end of a pass;
 - to resume is to start at a position, whatever was prefetched and however many workers read;
@@ -11,13 +11,14 @@ without end. A batch is the next stretch of that sequence, so
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Draw:
     """One sample to fetch.
 
     Attributes:
@@ -75,7 +76,8 @@ class StreamBatches:
         rank: This process among `world_size`.
         world_size: Processes that train together.
         start: Samples that all ranks together have already taken.
-        period: Start over after this many samples of the stream: repeat the same few batches, to overfit them.
+        period: Start over after this many samples of the stream: repeat the same few batches, to overfit
+            them.
     """
 
     def __init__(
@@ -113,8 +115,8 @@ class StreamBatches:
 class FixedBatches:
     """A batch sampler that goes through the data set once, in order: for validation.
 
-    With several ranks each takes every `world_size`-th sample. So that all ranks run equally many steps, the first
-    samples are repeated where the data set does not divide; with one rank nothing is repeated.
+    With several ranks each takes every `world_size`-th sample. So that all ranks run equally many steps, the
+    first samples are repeated where the data set does not divide; with one rank nothing is repeated.
 
     Args:
         length: Samples in the data set.

@@ -110,14 +110,10 @@ class MovingShapesDataset(Dataset[Sample]):
         if split not in _SPLITS:
             raise ValueError(f"unknown split {split!r}; choose one of {', '.join(_SPLITS)}")
         if not 0 <= held_out < 1:
-            raise ValueError(
-                f"held_out={held_out} is not a share; give a number from 0 to below 1, such as 0.125"
-            )
+            raise ValueError(f"held_out={held_out} is not a share; give a number from 0 to below 1, such as 0.125")
         fewest, most = objects
         if not 1 <= fewest <= most <= len(CROWDING):
-            raise ValueError(
-                f"objects={objects} is no range within 1 to {len(CROWDING)}; give for example [1, 2]"
-            )
+            raise ValueError(f"objects={objects} is no range within 1 to {len(CROWDING)}; give for example [1, 2]")
         self.frames, self.height, self.width, self.fps = frames, height, width, fps
         self.length, self.seed, self.split = length, seed, split
         self.shapes = _words("shapes", shapes, SHAPES)
@@ -138,13 +134,15 @@ class MovingShapesDataset(Dataset[Sample]):
         if split == "validation" and not self.held_out_combinations:
             raise ValueError(
                 f"held_out={held_out} holds out none of the {len(self.train_combinations)} "
-                f"combinations of these words; raise it, allow more words, or set it to 0 to validate on those of training"
+                f"combinations of these words; raise it, allow more words, or set it to 0 to validate on those "
+                f"of training"
             )
         self._pool = self.train_combinations if split == "train" else self.held_out_combinations
         if len({combination.color for combination in self._pool}) < most:
             raise ValueError(
                 f"the {len(self._pool)} combinations of the {split} split have fewer than the {most} "
-                f"different colors that objects={objects} needs; allow more words, or change held_out={held_out}"
+                f"different colors that objects={objects} needs; allow more words, or change "
+                f"held_out={held_out}"
             )
         self._draw(Draws(seed, _SPLITS.index(split), length))
 
@@ -339,9 +337,7 @@ def _words(name: str, given: Sequence[str] | None, known: tuple[str, ...]) -> tu
     if given is None:
         return known
     if isinstance(given, str) or not given:
-        raise ValueError(
-            f"{name}={given!r} is not a list of words; give some of {', '.join(known)}, or null for all"
-        )
+        raise ValueError(f"{name}={given!r} is not a list of words; give some of {', '.join(known)}, or null for all")
     for word in given:
         if word not in known:
             raise ValueError(f"unknown word {word!r} in {name}; choose out of {', '.join(known)}")

@@ -224,9 +224,7 @@ def parse(caption: str) -> Scene:
     relations = tuple(found[name] for name in ("relation0", "relation1") if found[name])
     scene = Scene(things, found["background"], relations)
     if describe(scene) != caption:
-        raise ValueError(
-            f"cannot read {caption!r} as a moving-shapes caption; did you mean {describe(scene)!r}?"
-        )
+        raise ValueError(f"cannot read {caption!r} as a moving-shapes caption; did you mean {describe(scene)!r}?")
     return scene
 
 
@@ -236,11 +234,7 @@ def _noun(thing: SceneObject) -> str:
 
 
 def _setting(scene: Scene, preposition: str) -> str:
-    return (
-        f"{preposition} {_article(scene.background)} {scene.background} background"
-        if scene.background
-        else ""
-    )
+    return f"{preposition} {_article(scene.background)} {scene.background} background" if scene.background else ""
 
 
 def _article(words: str) -> str:

@@ -130,9 +130,7 @@ def _place(
     high = [float(np.min(extent - move.reach - move.offsets[:, axis])) - 0.5 for move in moves]
     apart = {
         (i, j): GAP
-        + float(
-            np.max(moves[i].offsets[:, axis] + moves[i].reach + moves[j].reach - moves[j].offsets[:, axis])
-        )
+        + float(np.max(moves[i].offsets[:, axis] + moves[i].reach + moves[j].reach - moves[j].offsets[:, axis]))
         for i, j in before
     }
     for (i, j), gap in apart.items():

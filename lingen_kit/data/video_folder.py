@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 class ClipDataset:
     """Clips of files: of each file one stretch, at a place that training changes from pass to pass.
 
-    A file that cannot be read is replaced by the next one that can, and named in the sample's `skipped`. Which sample
-    comes out depends on the arguments, `index` and `epoch` alone.
+    A file that cannot be read is replaced by the next one that can, and named in the sample's `skipped`.
+    Which sample comes out depends on the arguments, `index` and `epoch` alone.
 
     Args:
         clips: The files, at least one.
@@ -26,7 +26,8 @@ class ClipDataset:
         width: W.
         fps: Frames per second of a clip.
         seed: Of the places.
-        random_start: Take a stretch anywhere in the file, another one in each pass; otherwise from its middle.
+        random_start: Take a stretch anywhere in the file, another one in each pass; otherwise from its
+            middle.
         short: What becomes of files shorter than a clip, see `read_clip`.
     """
 
@@ -100,10 +101,10 @@ class ClipDataset:
 class VideoFolder(VideoDataModule):
     """Video files with captions, from a folder.
 
-    Captions come from `metadata.jsonl` in the folder, one line `{"file_name": "a.mp4", "text": "..."}` per clip, or
-    from a `.txt` file beside each clip. Files that cannot be read or have no caption are skipped, counted and named,
-    and past `max_bad_share` training stops. Which clips are for validation follows from their names; in a small folder
-    both sides still get at least one, and a single clip serves as both.
+    Captions come from `metadata.jsonl` in the folder, one line `{"file_name": "a.mp4", "text": "..."}` per
+    clip, or from a `.txt` file beside each clip. Files that cannot be read or have no caption are skipped,
+    counted and named, and past `max_bad_share` training stops. Which clips are for validation follows from
+    their names; in a small folder both sides still get at least one, and a single clip serves as both.
 
     Args:
         root: The folder; its subfolders belong to it.
@@ -116,9 +117,10 @@ class VideoFolder(VideoDataModule):
         seed: Of the order of the clips, and of the stretch of each file that is shown.
         validation_size: Validate on at most this many clips, always the same stretches.
         validation_share: About this share of the clips is kept for validation.
-        short: What becomes of files shorter than a clip: `skip` counts them as unusable, `hold` repeats their last
-            frame.
-        max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are named.
+        short: What becomes of files shorter than a clip: `skip` counts them as unusable, `hold` repeats their
+            last frame.
+        max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are
+            named.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ A solver walks `x` along `dx/dt = velocity(x, t)` from t = 0 (noise) to t = 1 (d
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -39,14 +40,14 @@ def linear_quadratic_times(steps: int, fine_steps: int = 250) -> Tensor:
 
 def euler(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
     """First-order solver: one evaluation of the velocity a step."""
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         x = x + (t_next - t) * velocity(x, t)
     return x
 
 
 def heun(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
     """Second-order solver: two evaluations a step, one in the last, where the velocity at t = 1 is undefined."""
-    for i, (t, t_next) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, t_next) in enumerate(pairwise(times)):
         slope = velocity(x, t)
         forward = x + (t_next - t) * slope
         if i == len(times) - 2:

@@ -1,9 +1,10 @@
 """Mixers: modules that mix the tokens of a video, `(B, T, H, W, D)` -> the same; the part that experiments swap."""
 
 from lingen_kit.mixers.attention import SelfAttention
+from lingen_kit.mixers.base import Mixer
 from lingen_kit.mixers.mamba2 import Mamba2
 from lingen_kit.mixers.mate import MATE
 from lingen_kit.mixers.sequence import SequenceMixer
 from lingen_kit.mixers.window import WindowAttention
 
-__all__ = ["MATE", "Mamba2", "SelfAttention", "SequenceMixer", "WindowAttention"]
+__all__ = ["MATE", "Mamba2", "Mixer", "SelfAttention", "SequenceMixer", "WindowAttention"]

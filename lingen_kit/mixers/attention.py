@@ -5,6 +5,7 @@ Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
 
 from torch import Tensor, nn
 
+from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import attention
 from lingen_kit.scans import Grid
 
@@ -38,7 +39,7 @@ class QKVProjection(nn.Module):
         return self.q_norm(q), self.k_norm(k), v
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Mixer):
     """Softmax attention of every token over every token.
 
     Args:
@@ -49,8 +50,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, layer: int, *, heads: int = 4) -> None:
         """Build the projections."""
-        super().__init__()
-        self.dim = dim
+        super().__init__(dim, layer)
         self.qkv = QKVProjection(dim, heads)
         self.out_proj = nn.Linear(dim, dim, bias=False)
 

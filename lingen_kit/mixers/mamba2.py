@@ -108,7 +108,7 @@ class Mamba2(SequenceMixer):
         """Run the state space model of every direction in one call: `(B, L, directions, I + 2GS)` -> `(B, L, A, P)`."""
         state = self.groups * self.state_size
         x, b, c = x_b_c.split([self.inner, state, state], dim=-1)
-        return mamba_chunk_scan_combined(
+        y = mamba_chunk_scan_combined(
             x.unflatten(-1, (-1, self.head_dim)).flatten(2, 3),
             dt,
             -torch.exp(a_log.float()),
@@ -120,6 +120,8 @@ class Mamba2(SequenceMixer):
             direction="both" if self.bidirectional else "forward",
             backend=self.backend,
         )
+        assert isinstance(y, Tensor)  # no final states asked for
+        return y
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3."""
@@ -133,7 +135,8 @@ class Mamba2(SequenceMixer):
 
     def extra_repr(self) -> str:
         """Sizes beyond those that the children show."""
-        return f"heads={self.heads}, state_size={self.state_size}, bidirectional={self.bidirectional}, {super().extra_repr()}"
+        sizes = f"heads={self.heads}, state_size={self.state_size}, bidirectional={self.bidirectional}"
+        return f"{sizes}, {super().extra_repr()}"
 
 
 def _review_last(x: Tensor, review: int) -> Tensor:

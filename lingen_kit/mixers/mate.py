@@ -10,14 +10,15 @@ Letters: B batch, T H W the grid of tokens, D channels.
 from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from lingen_kit.mixers.base import Mixer
 from lingen_kit.mixers.mamba2 import Mamba2
 from lingen_kit.mixers.window import WindowAttention
 from lingen_kit.scans import Grid
 
 
-class MATE(nn.Module):
+class MATE(Mixer):
     """Sum of a global and a local mixer.
 
     Args:
@@ -32,11 +33,11 @@ class MATE(nn.Module):
         dim: int,
         layer: int,
         *,
-        ma: Callable[[int, int], nn.Module] | None = None,
-        te: Callable[[int, int], nn.Module] | None = None,
+        ma: Callable[[int, int], Mixer] | None = None,
+        te: Callable[[int, int], Mixer] | None = None,
     ) -> None:
         """Build both branches with `(dim, layer)`."""
-        super().__init__()
+        super().__init__(dim, layer)
         self.ma = (ma or partial(Mamba2, review_pool=(2, 2, 2)))(dim, layer)
         self.te = (te or WindowAttention)(dim, layer)
 

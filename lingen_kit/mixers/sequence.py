@@ -7,16 +7,17 @@ pools is not known; average pooling is our reading, its size an option.
 Letters: B batch, T H W the grid of tokens, D channels, R review tokens, N = T*H*W.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from lingen_kit.mixers.base import Mixer
 from lingen_kit.scans import Grid, RotaryMajor, Scan
 
 
-class SequenceMixer(nn.Module, ABC):
+class SequenceMixer(Mixer):
     """Flattens the grid along a scan, mixes the sequence, and puts it back.
 
     Args:
@@ -28,11 +29,11 @@ class SequenceMixer(nn.Module, ABC):
 
     def __init__(self, dim: int, layer: int, scan: Scan | None, review_pool: Grid | None) -> None:
         """Keep the scan and the pooling window."""
-        super().__init__()
+        super().__init__(dim, layer)
         if review_pool is not None and min(review_pool) < 1:
-            raise ValueError(f"review_pool {review_pool} must be three sizes of at least 1, or null for no review tokens")
-        self.dim = dim
-        self.layer = layer
+            raise ValueError(
+                f"review_pool {review_pool} must be three sizes of at least 1, or null for no review tokens"
+            )
         self.scan = scan if scan is not None else RotaryMajor()
         self.review_pool = review_pool
 
@@ -70,7 +71,7 @@ class SequenceMixer(nn.Module, ABC):
 
 def pool(x: Tensor, window: Grid) -> Tensor:
     """Average `(B, T, H, W, D)` over windows; one at the border averages the tokens that it has."""
-    window = tuple(min(size, w) for size, w in zip(x.shape[1:4], window, strict=True))
+    window = (min(x.shape[1], window[0]), min(x.shape[2], window[1]), min(x.shape[3], window[2]))
     if all(size % w == 0 for size, w in zip(x.shape[1:4], window, strict=True)):
         for axis, w in zip((1, 3, 5), window, strict=True):
             x = x.unflatten(axis, (-1, w))  # (B, T', t, H', h, W', w, D)

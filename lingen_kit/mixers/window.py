@@ -9,11 +9,12 @@ Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
 from torch import Tensor, nn
 
 from lingen_kit.mixers.attention import QKVProjection
+from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import window_attention
 from lingen_kit.scans import Grid
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(Mixer):
     """Softmax attention inside (t, h, w) windows of the grid.
 
     Args:
@@ -27,14 +28,11 @@ class WindowAttention(nn.Module):
         ValueError: If a window size is below 1.
     """
 
-    def __init__(
-        self, dim: int, layer: int, *, heads: int = 4, window: Grid = (8, 4, 4), shift: bool = True
-    ) -> None:
+    def __init__(self, dim: int, layer: int, *, heads: int = 4, window: Grid = (8, 4, 4), shift: bool = True) -> None:
         """Build the projections and fix the shift of this layer."""
-        super().__init__()
+        super().__init__(dim, layer)
         if min(window) < 1:
             raise ValueError(f"window {window} must be three sizes of at least 1 (time, height, width)")
-        self.dim = dim
         self.window = window
         self.shift: Grid = (window[0] // 2, window[1] // 2, window[2] // 2) if shift and layer % 2 else (0, 0, 0)
         self.qkv = QKVProjection(dim, heads)

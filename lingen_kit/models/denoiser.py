@@ -9,18 +9,19 @@ Letters: B batch, C latent channels, F frames, Y X latent height and width, T H 
 L text tokens, E text channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lingen_kit.mixers import Mixer
 from lingen_kit.models.embeddings import FactorizedPosition, TimeEmbedding
 from lingen_kit.ops.attention import attention
 from lingen_kit.scans import Grid
 
-MixerFactory = Callable[[int, int], nn.Module]
+MixerFactory = Callable[[int, int], Mixer]
 """Builds the mixer of one block from `(dim, layer)`."""
 
 
@@ -86,7 +87,7 @@ class Block(nn.Module):
         mlp_ratio: Hidden channels of the MLP per channel.
     """
 
-    def __init__(self, dim: int, mixer: nn.Module, *, text_dim: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, dim: int, mixer: Mixer, *, text_dim: int, heads: int, mlp_ratio: float) -> None:
         """Build the branches; the block's modulation table starts at random, as in PixArt-alpha."""
         super().__init__()
         self.mixer_norm = nn.RMSNorm(dim, elementwise_affine=False)
@@ -131,7 +132,7 @@ class Denoiser(nn.Module):
         *,
         dim: int,
         depth: int,
-        mixer: MixerFactory | Sequence[MixerFactory],
+        mixer: list[MixerFactory] | MixerFactory,  # in this order: jsonargparse cannot write the other one down
         patch: Grid = (1, 2, 2),
         heads: int = 4,
         mlp_ratio: float = 8 / 3,
@@ -141,14 +142,14 @@ class Denoiser(nn.Module):
         self.channels, self.size, self.patch, self.dim = channels, size, patch, dim
         grid = self.grid(size)
         volume = channels * patch[0] * patch[1] * patch[2]
-        mixers = list(mixer) if isinstance(mixer, Sequence) else [mixer]
+        mixers = mixer if isinstance(mixer, list) else [mixer]
         if not mixers:
             raise ValueError("the list of mixers is empty; name at least one, such as lingen_kit.mixers.MATE")
 
         self.patch_embedding = nn.Linear(volume, dim)
         self.position = FactorizedPosition(grid, dim)
         self.time_embedding = TimeEmbedding(dim)
-        self.time_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.time_modulation = nn.Linear(dim, 6 * dim)
         self.text_norm = nn.RMSNorm(text_dim)
         self.blocks = nn.ModuleList(
             Block(dim, mixers[i % len(mixers)](dim, i), text_dim=text_dim, heads=heads, mlp_ratio=mlp_ratio)
@@ -158,7 +159,7 @@ class Denoiser(nn.Module):
         self.head_modulation = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.head = nn.Linear(dim, volume)
         # The network starts from "no opinion": a zero output, and no modulation that depends on time.
-        for layer in (self.head, self.time_modulation[1]):
+        for layer in (self.head, self.time_modulation):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -193,12 +194,10 @@ class Denoiser(nn.Module):
         x = rearrange(x, "b c (t pt) (h ph) (w pw) -> b t h w (pt ph pw c)", pt=pt, ph=ph, pw=pw)
         x = self.position(self.patch_embedding(x))  # (B, T, H, W, D)
         time = self.time_embedding(t)  # (B, D)
-        modulation = self.time_modulation(time).unflatten(-1, (6, -1))  # (B, 6, D)
+        modulation = self.time_modulation(F.silu(time)).unflatten(-1, (6, -1))  # (B, 6, D)
         text = self.text_norm(text)
         for block in self.blocks:
             x = block(x, modulation, text, text_mask)
         shift, scale = (time[:, None] + self.head_modulation)[:, :, None, None, None].unbind(1)
         x = self.head(torch.addcmul(shift, self.head_norm(x), 1 + scale))
-        return rearrange(
-            x, "b t h w (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=gt, h=gh, w=gw, pt=pt, ph=ph, pw=pw
-        )
+        return rearrange(x, "b t h w (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=gt, h=gh, w=gw, pt=pt, ph=ph, pw=pw)

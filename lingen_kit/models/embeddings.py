@@ -6,6 +6,7 @@ Letters: B batch, T H W the grid of tokens, D channels.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.scans import Grid
@@ -60,9 +61,11 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         half = frequencies // 2
         self.register_buffer("frequency", torch.exp(-math.log(10_000) / half * torch.arange(half)), persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.in_proj = nn.Linear(frequencies, dim)
+        self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """Times `(B,)` in [0, 1] -> `(B, D)`."""
         angle = 1000 * t.float()[:, None] * self.frequency
-        return self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.in_proj.weight.dtype)
+        return self.out_proj(F.silu(self.in_proj(waves)))

@@ -61,7 +61,9 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: Size3, shift: Size
         if any(shift):
             x = x.roll([-s for s in shift], dims=(1, 2, 3))
         x = x.view(batch, counts[0], window[0], counts[1], window[1], counts[2], window[2], heads, head_dim)
-        return x.permute(0, 1, 3, 5, 7, 2, 4, 6, 8).reshape(batch, -1, heads, window[0] * window[1] * window[2], head_dim)
+        return x.permute(0, 1, 3, 5, 7, 2, 4, 6, 8).reshape(
+            batch, -1, heads, window[0] * window[1] * window[2], head_dim
+        )
 
     mask = None
     if any(shift) or any(pad):

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def _log_choice(op: str, backend: str, device_type: str) -> None:
     logger.info("%s on %s: backend %s", op, device_type, backend)
 
 
-def choose_kernel(op: str, backend: str, kernel: Kernel, x: torch.Tensor) -> Callable[..., Any] | None:
+def choose_kernel(op: str, backend: str, kernel: Kernel, x: Tensor) -> Callable[..., Any] | None:
     """Decide between torch and a kernel for one call.
 
     Args:
@@ -74,7 +75,7 @@ def choose_kernel(op: str, backend: str, kernel: Kernel, x: torch.Tensor) -> Cal
         if function is None:
             raise ImportError(
                 f"{op}: backend={backend!r} needs the package {kernel.module.partition('.')[0]}, which is not "
-                f'installed: pip install "lingen_kit[{kernel.extra}]", or use backend=\'torch\''
+                f"installed: pip install \"lingen_kit[{kernel.extra}]\", or use backend='torch'"
             )
         if not can_run:
             raise ValueError(
@@ -85,3 +86,20 @@ def choose_kernel(op: str, backend: str, kernel: Kernel, x: torch.Tensor) -> Cal
         function = load_kernel(kernel)
     _log_choice(op, "torch" if function is None else kernel.backend, x.device.type)
     return function
+
+
+def lower_for_autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
+    """Cast tensors to the dtype of the autocast region that is active on x's device, as torch's own products do.
+
+    Args:
+        x: The operator's main input; float64 inputs are left as they are.
+        others: Inputs that must share its dtype; None is passed through.
+
+    Returns:
+        All of them, in order; unchanged outside autocast.
+    """
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return x, *others
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(None if t is None else t.to(dtype) for t in (x, *others))

@@ -8,6 +8,7 @@ Letters: B batch, C latent channels, T frames, H height, W width.
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -56,7 +57,7 @@ class TextToVideo(LightningModule):
         height: int = 32,
         width: int = 32,
         fps: float = 8.0,
-        optimizer: Callable[[Iterable], Optimizer] = AdamW,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         warmup_steps: int = 100,
         schedule_steps: int = -1,
         final_lr_ratio: float = 0.01,
@@ -79,14 +80,18 @@ class TextToVideo(LightningModule):
             fps=fps,
         )
         self.optimizer = optimizer
-        self.warmup_steps, self.schedule_steps, self.final_lr_ratio = warmup_steps, schedule_steps, final_lr_ratio
+        self.warmup_steps, self.schedule_steps, self.final_lr_ratio = (
+            warmup_steps,
+            schedule_steps,
+            final_lr_ratio,
+        )
         self.caption_dropout = caption_dropout
         self.seed = seed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch at random times."""
         # One generator on the CPU: the same draws on every device.
-        generator = torch.Generator().manualderive_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
         latents = self.encode(batch["video"])
         t = self.pipeline.objective.sample_times(len(latents), generator, torch.device("cpu")).to(latents)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
@@ -103,7 +108,7 @@ class TextToVideo(LightningModule):
         """
         latents = self.encode(batch["video"])
         first = batch_idx * len(latents)
-        generator = torch.Generator().manualderive_seed(derive_seed(self.seed, batch_idx, 0, self.global_rank))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, batch_idx, 0, self.global_rank))
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         # The golden ratio spreads any number of consecutive samples evenly over (0, 1).
         quantiles = (0.5 + 0.618033988749895 * torch.arange(first, first + len(latents), dtype=torch.float64)) % 1
@@ -156,4 +161,3 @@ class TextToVideo(LightningModule):
         progress = min(1.0, max(0, step - self.warmup_steps) / max(1, self.schedule_steps - self.warmup_steps))
         cosine = (1 + math.cos(math.pi * progress)) / 2
         return warmup * (self.final_lr_ratio + (1 - self.final_lr_ratio) * cosine)
-

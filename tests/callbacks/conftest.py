@@ -56,9 +56,7 @@ class FakeModule(LightningModule):
         videos = []
         for number, prompt in enumerate(prompts):
             # The fixture's grammar has one size, which captions leave out.
-            scene = parse(
-                prompt.replace("a ", "a large ", 1) if self.obeys else "a large red circle moves left"
-            )
+            scene = parse(prompt.replace("a ", "a large ", 1) if self.obeys else "a large red circle moves left")
             scene = parse(scene.caption() + " on a navy background")
             videos.append(data.paint(scene, seed + number)["video"])
         return torch.stack(videos)

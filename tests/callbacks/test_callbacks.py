@@ -58,9 +58,7 @@ class Run:
         events = EventAccumulator(str(self.folder), size_guidance={"images": 0, "scalars": 0})
         events.Reload()
         self.images = events.Images("samples")
-        self.scalars = {
-            tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-        }
+        self.scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +124,7 @@ class TestLogSamples:
         assert "quality/sharpness" in run.trainer.callback_metrics
 
     def test_paths_are_printed_at_the_end(self, run: Run) -> None:
-        printed = [
-            Path(message.removeprefix("samples: ")) for message in run.messages if "samples: " in message
-        ]
+        printed = [Path(message.removeprefix("samples: ")) for message in run.messages if "samples: " in message]
         assert [path.name for path in printed] == ["step=000007.mp4", "step=000007.png"]
         assert all(path.is_file() for path in printed)
 
@@ -286,9 +282,7 @@ class TestProgress:
             def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *rest: Any) -> None:
                 seen.append((progress.train_progress_bar.completed, progress.train_progress_bar.total))
 
-        trainer = make_trainer(
-            tmp_path, [progress, Watch()], steps=5, limit_train_batches=2, val_check_interval=5
-        )
+        trainer = make_trainer(tmp_path, [progress, Watch()], steps=5, limit_train_batches=2, val_check_interval=5)
         trainer.fit(FakeModule(), datamodule=shapes)
         assert seen == [(step, 5) for step in range(1, 6)]
         drawn = screen.getvalue()

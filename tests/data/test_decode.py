@@ -1,4 +1,4 @@
-"""Decoding: the right frames, the right part of the picture, and a plain word for every kind of broken file."""
+"""Decoding: the right frames, the right part of the picture, a plain word for every broken file."""
 
 import os
 import pickle
@@ -181,9 +181,7 @@ def test_rotation_of_phone_videos_is_undone(encode: Encode, turn: str) -> None:
 
 def test_short_video_is_refused_or_held(encode: Encode) -> None:
     path = encode(count=20)
-    with pytest.raises(
-        UnreadableVideo, match=r"it ends after 0\.67 s; 8 frames at 8 per second from 0\.00 s"
-    ):
+    with pytest.raises(UnreadableVideo, match=r"it ends after 0\.67 s; 8 frames at 8 per second from 0\.00 s"):
         read_clip(path, frames=8, fps=8, **SIZE)
     held = read_clip(path, frames=8, fps=8, short="hold", **SIZE)
     assert read_numbers(held) == [0, 4, 7, 11, 15, 19, 19, 19]
@@ -229,9 +227,7 @@ def broken(encode: Encode, tmp_path: Path, kind: str) -> Path:
         case "sound_only":
             with av.open(str(path), "w") as container:
                 stream = container.add_stream("aac", rate=8000)
-                sound = av.AudioFrame.from_ndarray(
-                    np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
-                )
+                sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
                 sound.sample_rate = 8000
                 container.mux(stream.encode(sound))
                 container.mux(stream.encode())
@@ -253,9 +249,7 @@ def broken(encode: Encode, tmp_path: Path, kind: str) -> Path:
         ("sound_only", "no video stream"),
     ],
 )
-def test_broken_files_are_named_with_the_reason(
-    encode: Encode, tmp_path: Path, kind: str, reason: str
-) -> None:
+def test_broken_files_are_named_with_the_reason(encode: Encode, tmp_path: Path, kind: str, reason: str) -> None:
     path = broken(encode, tmp_path, kind)
     for read in (probe, lambda file: read_clip(file, frames=4, fps=8, **SIZE)):
         with pytest.raises(UnreadableVideo, match=reason) as caught:

@@ -1,4 +1,4 @@
-"""The order of samples: complete, reproducible, the same for any division between ranks, resumable anywhere."""
+"""The order of samples: complete, reproducible, the same for any number of ranks, resumable anywhere."""
 
 from itertools import islice
 
@@ -40,10 +40,7 @@ def test_positions_can_be_read_in_any_order() -> None:
 def test_starting_later_continues_the_same_stream(start_batch: int) -> None:
     order = SampleOrder(length=37, seed=1)
     whole = take(StreamBatches(order, batch_size=4), 30)
-    assert (
-        take(StreamBatches(order, batch_size=4, start=4 * start_batch), 30 - start_batch)
-        == whole[start_batch:]
-    )
+    assert take(StreamBatches(order, batch_size=4, start=4 * start_batch), 30 - start_batch) == whole[start_batch:]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -67,9 +64,7 @@ def test_period_repeats_the_first_samples() -> None:
     assert batches == batches[:2] * 3
 
 
-@pytest.mark.parametrize(
-    "length,batch_size,world_size", [(10, 4, 1), (10, 4, 2), (11, 4, 2), (1, 4, 3), (9, 2, 4)]
-)
+@pytest.mark.parametrize("length,batch_size,world_size", [(10, 4, 1), (10, 4, 2), (11, 4, 2), (1, 4, 3), (9, 2, 4)])
 def test_fixed_batches_cover_everything_in_equal_steps(length: int, batch_size: int, world_size: int) -> None:
     ranks = [FixedBatches(length, batch_size, rank, world_size) for rank in range(world_size)]
     assert len({len(rank) for rank in ranks}) == 1

@@ -56,7 +56,9 @@ def test_a_perfect_network_is_sampled_exactly(prediction: Space, solver: object)
     start = 0.0 if prediction != "noise" else 1e-4  # at t = 0 a predicted noise says nothing about the video
     times = uniform_times(8).clamp(min=start)
     assert callable(solver)
-    torch.testing.assert_close(solver(velocity, objective.add_noise(x, noise, times[:1].expand(4)), times), x, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        solver(velocity, objective.add_noise(x, noise, times[:1].expand(4)), times), x, rtol=1e-2, atol=1e-2
+    )
 
 
 def test_heun_is_of_second_order() -> None:
@@ -65,7 +67,9 @@ def test_heun_is_of_second_order() -> None:
 
     exact = torch.sin(torch.tensor(1.0, dtype=torch.float64)).exp()
     one = torch.ones(1, dtype=torch.float64)
-    errors = {s: [(s(velocity, one, uniform_times(n).double()) - exact).abs().item() for n in (20, 40)] for s in (euler, heun)}
+    errors = {
+        s: [(s(velocity, one, uniform_times(n).double()) - exact).abs().item() for n in (20, 40)] for s in (euler, heun)
+    }
     assert errors[euler][0] / errors[euler][1] == pytest.approx(2, rel=0.15)
     assert errors[heun][0] / errors[heun][1] > 2.5  # its last step is Euler's, on a fraction of the interval
     assert errors[heun][1] < errors[euler][1] / 4

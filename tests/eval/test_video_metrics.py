@@ -43,9 +43,7 @@ def texture(frames: int = 9, step: int = 0, side: int = 64) -> list[np.ndarray]:
     """A smooth pattern panning by `step` pixels a frame; equally fine, in shares of the side, at any side."""
     y, x = np.mgrid[:side, : side + 100] * (64 / side)
     rng = np.random.default_rng(0)
-    waves = [
-        np.sin(across * x + down * y + phase) for across, down, phase in rng.normal(0, [0.3, 0.3, 9], (30, 3))
-    ]
+    waves = [np.sin(across * x + down * y + phase) for across, down, phase in rng.normal(0, [0.3, 0.3, 9], (30, 3))]
     pattern = np.sum(waves, axis=0)
     pattern = (pattern - pattern.min()) / (pattern.max() - pattern.min())
     image = np.repeat((pattern * 255)[..., None], 3, 2).astype(np.uint8)

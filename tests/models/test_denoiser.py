@@ -24,7 +24,13 @@ def _perturb(module: torch.nn.Module) -> None:
 
 def test_a_pattern_of_mixers_is_cycled_over_the_layers() -> None:
     model = _denoiser(depth=5, mixer=[partial(Mamba2, head_dim=16), WindowAttention])
-    assert [type(block.mixer) for block in model.blocks] == [Mamba2, WindowAttention, Mamba2, WindowAttention, Mamba2]
+    assert [type(block.mixer) for block in model.blocks] == [
+        Mamba2,
+        WindowAttention,
+        Mamba2,
+        WindowAttention,
+        Mamba2,
+    ]
     assert [block.mixer.layer for block in model.blocks[::2]] == [0, 2, 4]
     assert [block.mixer.shift for block in model.blocks[1::2]] == [(4, 2, 2), (4, 2, 2)]
 
@@ -37,7 +43,11 @@ def test_output_starts_at_zero_and_depends_on_every_input() -> None:
     _perturb(model)
     y = model(x, t, text, mask)
     assert y.shape == x.shape
-    for other in (model(x + 1, t, text, mask), model(x, t + 0.1, text, mask), model(x, t, text + torch.randn(16), mask)):
+    for other in (
+        model(x + 1, t, text, mask),
+        model(x, t + 0.1, text, mask),
+        model(x, t, text + torch.randn(16), mask),
+    ):
         assert (other - y).abs().max() > 1e-4
 
 

@@ -18,7 +18,9 @@ def test_attention_equals_its_twin() -> None:
     torch.testing.assert_close(fast, slow)
     weights = torch.randn_like(fast)
     for a, b in zip(
-        torch.autograd.grad(fast, (q, k, v), weights), torch.autograd.grad(slow, (q, k, v), weights), strict=True
+        torch.autograd.grad(fast, (q, k, v), weights),
+        torch.autograd.grad(slow, (q, k, v), weights),
+        strict=True,
     ):
         torch.testing.assert_close(a, b)
 
@@ -43,7 +45,9 @@ def test_window_attention_equals_its_twin(grid: Size3, window: Size3, shift: Siz
     torch.testing.assert_close(fast, slow)
     weights = torch.randn_like(fast)
     for a, b in zip(
-        torch.autograd.grad(fast, (q, k, v), weights), torch.autograd.grad(slow, (q, k, v), weights), strict=True
+        torch.autograd.grad(fast, (q, k, v), weights),
+        torch.autograd.grad(slow, (q, k, v), weights),
+        strict=True,
     ):
         torch.testing.assert_close(a, b)
 

@@ -1,0 +1,81 @@
+"""A parser whose errors name the key, the value and the choices, in a line or two.
+
+jsonargparse reports a wrong value deep in a config as a tree of every type that it tried on the way. The tree's leaves
+hold what a user needs; the rest of it, and the list of all options of all classes above it, hide them.
+"""
+
+import ast
+import re
+from importlib import import_module
+from inspect import signature
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_CLASS = re.compile(r"class_path[=:'\" ]+([\w.]+)")
+_PATH = re.compile(r"([a-z_][\w.]*: )+")
+_UNKNOWN = re.compile(r"Option '([^']+)' is not accepted")
+_MISSING = re.compile(r"module '([\w.]+)' has no attribute '\w+'$")
+# What a type that was tried in vain says, and the tree's own scaffolding.
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class '(NoneType|collections\.abc\.\w+|list)'>"
+    r"|Expected a path but|Problem with given class_path|Expected a List"
+)
+
+
+class PlainErrorParser(LightningArgumentParser):
+    """Raises ValueError with the gist of a parsing error instead of printing the usage and exiting."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Report a wrong command line or config."""
+        raise ValueError(condense(message)) from ex
+
+
+def condense(message: str) -> str:
+    """Reduce jsonargparse's error tree to `key: reason` lines."""
+    keys: list[str] = []
+    reasons: dict[str, None] = {}  # ordered, without repetition
+    for line in message.splitlines():
+        text = line.strip().removeprefix("- ")
+        for key in _KEY.findall(text):
+            if not (keys and key == keys[-1]):
+                keys.append(key)
+        # A line may carry its parents before its own reason and the whole value after it.
+        text = re.split(r"expects a function or a callable class: |Parser key \"[^\"]+\":\s*", text)[-1]
+        text, _, value = text.partition(" Got value: ")
+        text = text.strip().rstrip(".")
+        if not text or _NOISE.match(text):
+            continue
+        unknown = _UNKNOWN.search(text)
+        if unknown and (owner := _owner(text[: unknown.start()], value, message)):
+            text = f"{text[: unknown.start()]}unknown option {unknown[1]!r} of {owner}{_choices(owner)}"
+        elif missing := _MISSING.search(text):
+            public = getattr(import_module(missing[1]), "__all__", None)
+            text += f"; choose out of {', '.join(public)}" if public else ""
+        elif value and "Namespace(" not in value and value not in text:
+            text = f"{text}, not {value!r}"
+        reasons[text.replace("<class '", "").replace("'>", "")] = None
+    if not reasons:
+        return message
+    # Parsers nest, and each level puts its own key before what the inner one said.
+    gist = ": ".join([*keys, "; ".join(reasons)])
+    path = _PATH.match(gist)
+    return path[0].strip(": ").replace(": ", ".") + ": " + gist[path.end() :] if path else gist
+
+
+def _owner(path: str, value: str, message: str) -> str | None:
+    """Class path of the object that refused an option: named by the message, or found in the value that it quotes."""
+    given = re.search(r"Given value: (\{.*\})$", message, re.MULTILINE)
+    if path and given:
+        node = ast.literal_eval(given[1])
+        for key in path.strip(": ").split("."):
+            node = node.get("init_args", node).get(key, {})
+        return node.get("class_path")
+    found = _CLASS.search(value or message)
+    return found[1] if found else None
+
+
+def _choices(class_path: str) -> str:
+    """The options of a class."""
+    module, _, name = class_path.rpartition(".")
+    return f"; choose out of {', '.join(signature(getattr(import_module(module), name)).parameters)}"
