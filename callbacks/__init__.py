@@ -1,5 +1,10 @@
+"""Lightning callbacks, named in YAML by class path: `callbacks.LogSamples`."""
+
+from callbacks.checkpoint import Checkpoint, RunConfig
+from callbacks.ema import EMA
 from callbacks.log_samples import LogSamples
+from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
 from callbacks.prompt_obedience import PromptObedience
 
-__all__ = ["LogSamples", "Progress", "PromptObedience"]
+__all__ = ["EMA", "Checkpoint", "LogSamples", "MetricsCSV", "Progress", "PromptObedience", "RunConfig"]

@@ -53,4 +53,4 @@ class RunConfig(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, with the values that were linked from elsewhere in it."""
-        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)

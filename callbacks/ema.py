@@ -1,6 +1,7 @@
 """Exponential moving average of the weights, on torch's and Lightning's own averaging."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -34,6 +35,11 @@ class EMA(WeightAveraging):
 
         # Buffers hold constants here, never running statistics: averaging would only waste time.
         super().__init__(use_buffers=False, multi_avg_fn=average)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Resume the average when training; elsewhere the checkpoint's `state_dict` already is the average."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place."""

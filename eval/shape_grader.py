@@ -5,8 +5,8 @@ shape and motion are estimated with robust statistics that stand blur, noise and
 as generated videos have them.
 
 1. The background is the mode of all pixels; the object's color comes from the pixels farthest from it.
-2. Each pixel's coverage is its projection on the line from background to object color, which cancels most
-noise. 3. The object is followed by a window around its center of mass; its size is the mass in that window.
+2. Each pixel's coverage is its projection on the line from background to object color, which cancels noise.
+3. The object is followed by a window around its center of mass; its size is the mass in that window.
 4. Patches around the object, scaled to unit mass, are correlated as one volume with every shape, at several
    blurs and scales, upright, tilted and turning. The best fit is the shape, and tells whether it turns.
 5. The action is the strongest of travel, hops, growth and turning, relative to what the dataset shows.
@@ -38,7 +38,7 @@ _LEAST_CONTRAST = 20.0  # RGB distance from the background below which nothing i
 _FARTHEST_COLOR = 90.0  # RGB distance from every color of the palette beyond which a color has no word
 _LEAST_AREA = 6.0  # pixels
 _STRANGE = 45.0  # smoothed RGB distance from the background that noise hardly reaches
-_MOST_ELSEWHERE = 0.5  # contrast beside the object, as a share of its own, beyond which the clip shows no one object
+_MOST_ELSEWHERE = 0.3  # contrast beside the object, as a share of its own, beyond which there is no one object
 _LEAST_FIT = 0.5  # correlation with the best template below which a blob has no shape
 _TURN_MARGIN = 0.015  # correlation that turning must add before it is believed
 _HALF, _SIDE = 1.15, 31  # patches reach this far from the center, in square roots of the mass
@@ -51,11 +51,8 @@ _ANGLES = {"circle": 1, "ring": 1} | {
 _TURNS = np.array([sign * total for total in range(48, 193, 12) for sign in (-1, 1)])  # degrees over the clip
 
 _VISIBLE = 0.45  # share of the usual extent of an action from which it counts
-_TRAVEL, _HOPS, _GROWTH = (
-    0.26,
-    0.075,
-    math.log(1.9),
-)  # usual extents: of the frame, of its height, of log size
+# Usual extents: of travel as a share of the frame, of hops (rms) as one of its height, of growth in log size.
+_TRAVEL, _HOPS, _GROWTH = 0.26, 0.075, math.log(1.9)
 
 
 @dataclass(frozen=True)

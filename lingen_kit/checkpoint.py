@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from lingen_kit.pipeline import TextToVideoPipeline
 
@@ -17,7 +18,7 @@ CONFIG_KEY = "lingen_kit_config"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint's content onto the CPU.
+    """Load a checkpoint's content onto the CPU; tensors stay on disk until they are used.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -27,7 +28,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {path} cannot be read; it may be truncated or no checkpoint: {reason}") from error
@@ -36,6 +37,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint {path} was not written by a training run of lingen_kit: it holds no configuration"
         )
     return content
+
+
+def check_fits(content: dict[str, Any], path: str | Path, module: nn.Module) -> None:
+    """Compare the weights in a checkpoint's content with a module's, before anything is loaded.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    states = content["state_dict"], module.state_dict()
+    stored, wanted = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
+    differing = [name for name in stored | wanted if stored.get(name) != wanted.get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"checkpoint {path} is of another model: {len(differing)} of {len(wanted)} tensors differ, the first is "
+            f"{name} ({stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in the model). "
+            "Use the configuration that it was trained with: config.yaml in its run folder"
+        )
 
 
 def load_pipeline(path: str | Path) -> TextToVideoPipeline:
@@ -52,10 +71,8 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    try:
-        pipeline.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint {path} does not fit the model of its own configuration: {error}") from error
+    check_fits({"state_dict": weights}, path, pipeline)
+    pipeline.load_state_dict(weights)
     return pipeline.eval()
 
 

@@ -16,10 +16,11 @@ _CLASS = re.compile(r"class_path[=:'\" ]+([\w.]+)")
 _PATH = re.compile(r"([a-z_][\w.]*: )+")
 _UNKNOWN = re.compile(r"Option '([^']+)' is not accepted")
 _MISSING = re.compile(r"module '([\w.]+)' has no attribute '\w+'$")
+_SEE = "; to see the options that there are, run the same command with --print_config"
 # What a type that was tried in vain says, and the tree's own scaffolding.
 _NOISE = re.compile(
-    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class '(NoneType|collections\.abc\.\w+|list)'>"
-    r"|Expected a path but|Problem with given class_path|Expected a List"
+    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a path but"
+    r"|Expected a <class '(NoneType|collections\.abc\.\w+|list)'>|Problem with given class_path|Expected a List"
 )
 
 
@@ -49,6 +50,8 @@ def condense(message: str) -> str:
         unknown = _UNKNOWN.search(text)
         if unknown and (owner := _owner(text[: unknown.start()], value, message)):
             text = f"{text[: unknown.start()]}unknown option {unknown[1]!r} of {owner}{_choices(owner)}"
+        elif unknown:  # a flag for an object whose class only the config names
+            text += _SEE
         elif missing := _MISSING.search(text):
             public = getattr(import_module(missing[1]), "__all__", None)
             text += f"; choose out of {', '.join(public)}" if public else ""

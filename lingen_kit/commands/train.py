@@ -18,11 +18,13 @@ from callbacks.ema import EMA
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
 from lingen_kit import runs
+from lingen_kit.checkpoint import check_fits, read_checkpoint
 from lingen_kit.commands.parsing import PlainErrorParser, condense
 
 
 def main(verb: str, arguments: list[str]) -> None:
     """Run one of the four verbs."""
+    mode = {"parser_mode": "omegaconf+"}  # resolves interpolations once, after files and flags are merged
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
     class OneVerbCLI(TrainCLI):
@@ -44,11 +46,7 @@ def main(verb: str, arguments: list[str]) -> None:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
         parser_class=PlainErrorParser,
-        parser_kwargs={
-            "parser_mode": "omegaconf+",
-            "prog": "python -m lingen_kit",
-            verb: {"parser_mode": "omegaconf+"},
-        },
+        parser_kwargs={"prog": "python -m lingen_kit", **mode, verb: dict(mode)},
         args=[verb, *arguments],
     )
 
@@ -84,11 +82,20 @@ class TrainCLI(LightningCLI):
         except ValueError as error:
             raise ValueError(condense(str(error))) from error
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would look for hyperparameters in the checkpoint here; ours are in the config."""
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a damaged checkpoint, or one of another model, before anything starts."""
+        path = self._get(self.config_init, "ckpt_path")
+        if path and path not in ("best", "last", "hpc", "registry"):
+            check_fits(read_checkpoint(path), path, self.model)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, unless the config names a logger of its own."""
         self.run_name = self._get(self.config, "name") or self._config_stem()
         self.resume = self.subcommand == "fit" and self._get(self.config, "ckpt_path") == "last"
-        if self._get(self.config_init, "trainer").get("logger") in (None, True):
+        if self.subcommand == "fit" and self._get(self.config_init, "trainer").get("logger") in (None, True):
             version = runs.latest_resumable(self.run_name) if self.resume else runs.next_version(self.run_name)
             board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
             kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
@@ -98,12 +105,12 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Put the average of the weights first, so that it is in place when other callbacks end the fit."""
-        config["callbacks"] = [
-            *(c for c in callbacks if isinstance(c, EMA)),
-            *(config.get("callbacks") or []),
-        ]
-        return super()._instantiate_trainer(config, [c for c in callbacks if not isinstance(c, EMA)])
+        """Leave no run folder behind where nothing is trained: those verbs print what they measure."""
+        if self.subcommand != "fit":
+            config["logger"] = config["logger"] or False
+            callbacks = [callback for callback in callbacks if isinstance(callback, Progress)]
+            self.save_config_callback = None
+        return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Read checkpoints as data only: no pickled code is executed."""

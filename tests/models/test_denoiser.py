@@ -80,7 +80,7 @@ def test_smaller_videos_fit_and_larger_ones_are_refused() -> None:
     assert model(torch.randn(1, 3, 1, 4, 6), torch.tensor([0.5]), text, mask).shape == (1, 3, 1, 4, 6)
     with pytest.raises(ValueError, match=r"\(4, 4, 5\).*positional tables of \(4, 4, 4\)"):
         model(torch.randn(1, 3, 4, 8, 10), torch.tensor([0.5]), text, mask)
-    with pytest.raises(ValueError, match="height 7.*patch size 2"):
+    with pytest.raises(ValueError, match=r"height 7.*patch size 2"):
         model(torch.randn(1, 3, 4, 7, 8), torch.tensor([0.5]), text, mask)
 
 

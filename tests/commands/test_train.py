@@ -1,0 +1,172 @@
+"""The trainer's verbs through the real command line."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lingen_kit.checkpoint import CONFIG_KEY, load_pipeline, read_checkpoint
+
+LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
+
+SWAPS = {
+    "SelfAttention": ["lingen_kit.mixers.SelfAttention"],
+    "short name": ["WindowAttention", "--model.denoiser.mixer.window", "[2,2,2]"],
+    "Mamba2": ["lingen_kit.mixers.Mamba2", "--model.denoiser.mixer.head_dim", "16"],
+    "MATE": ["lingen_kit.mixers.MATE"],
+    "pattern": ["[lingen_kit.mixers.Mamba2, lingen_kit.mixers.SelfAttention]"],
+}
+
+
+@pytest.mark.parametrize("swap", SWAPS.values(), ids=SWAPS.keys())
+def test_a_mixer_is_swapped_by_one_flag(lingen: Callable, tiny: Path, swap: list[str]) -> None:
+    lingen("fit", "--config", tiny, "--model.denoiser.mixer", *swap)
+    content = read_checkpoint(LAST)
+    assert content["global_step"] == 4
+    pipeline = load_pipeline(LAST)
+    assert {type(block.mixer).__name__ for block in pipeline.denoiser.blocks} <= {
+        "SelfAttention", "WindowAttention", "Mamba2", "MATE"
+    }  # fmt: skip
+    assert pipeline(["a red circle"]).shape == (1, 3, 4, 16, 16)
+    with Path("runs/tiny/version_0/metrics.csv").open() as file:
+        logged = {(int(row["step"]), row["name"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert all((step, "train/loss") in logged for step in range(4))
+    assert (3, "validation/loss") in logged
+    assert Path("runs/tiny/version_0/config.yaml").is_file()
+    assert list(Path("runs/tiny/version_0").glob("events.out.tfevents.*"))
+
+
+def test_the_saved_config_runs_as_it_is_and_gives_the_same_weights(lingen: Callable, tiny: Path) -> None:
+    lingen("fit", "--config", tiny)
+    lingen("fit", "--config", "runs/tiny/version_0/config.yaml", "--name", "again")
+    first, second = (read_checkpoint(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("tiny", "again"))
+    assert all(torch.equal(first["state_dict"][key], value) for key, value in second["state_dict"].items())
+    config = yaml.safe_load(first[CONFIG_KEY])
+    assert config["model"]["init_args"]["frames"] == 4  # linked from the data
+    assert config["model"]["init_args"]["schedule_steps"] == 4  # linked from the trainer
+
+
+def test_a_checkpoint_holds_the_average_and_the_trained_weights(lingen: Callable, tiny: Path) -> None:
+    lingen("fit", "--config", tiny, "--ema.decay", "0.9")
+    content = read_checkpoint(LAST)
+    averaged, trained = content["state_dict"], content["current_model_state"]
+    assert averaged.keys() == trained.keys()
+    assert any(not torch.equal(averaged[key], trained[key]) for key in averaged)
+    weights = load_pipeline(LAST).state_dict()
+    assert all(torch.equal(weights[key.removeprefix("pipeline.")], value) for key, value in averaged.items())
+
+
+def test_a_killed_run_resumes_to_the_same_weights(lingen: Callable, tiny: Path) -> None:
+    """SIGKILL in the middle of training, against a run that nobody disturbed: every tensor is equal bit for bit."""
+    steps = ["--trainer.max_steps", "60", "--trainer.val_check_interval", "7", "--model.denoiser.mixer", "MATE"]
+    command = ["fit", "--config", str(tiny), *steps, "--name", "killed"]
+    killed = Path("runs/killed/version_0/checkpoints/last.ckpt")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lingen_kit", *command], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
+    deadline = time.monotonic() + 240
+    while not killed.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    at = read_checkpoint(killed)["global_step"]
+    assert 0 < at < 60, "the run was to be killed in its middle"
+
+    lingen(*command, "--ckpt_path", "last")
+    lingen("fit", "--config", tiny, *steps, "--name", "whole")
+    resumed, whole = (read_checkpoint(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("killed", "whole"))
+    assert resumed["global_step"] == whole["global_step"] == 60
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(resumed[part][key], value) for key, value in whole[part].items())
+    assert resumed["lr_schedulers"] == whole["lr_schedulers"]
+    moments = [content["optimizer_states"][0]["state"] for content in (resumed, whole)]
+    assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[1])
+    assert not Path("runs/killed/version_1").exists()  # continued in place
+
+
+def test_validate_measures_a_checkpoint(lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lingen("fit", "--config", tiny)
+    capsys.readouterr()
+    lingen("validate", "--config", tiny, "--ckpt_path", LAST)
+    assert "validation/loss" in capsys.readouterr().out
+    assert not Path("runs/tiny/version_1").exists()
+
+
+WRONG = {
+    "unknown key": (["--model.denoiser.dimm", "3"], ["model.denoiser", "'dimm'", "--print_config"]),
+    "unknown trainer key": (["--trainer.max_stepz", "3"], ["max_stepz"]),
+    "wrong type": (["--trainer.max_steps", "abc"], ["trainer.max_steps", "int", "'abc'"]),
+    "no such mixer": (["--model.denoiser.mixer", "lingen_kit.mixers.Nope"], ["mixer", "'Nope'", "MATE"]),
+    "no mixer at all": (["--model.denoiser.mixer", "torch.nn.Linear"], ["torch.nn.Linear", "Mixer"]),
+    "heads": (["--model.denoiser.mixer.heads", "5"], ["heads 5", "32"]),
+    "patch": (["--model.denoiser.patch", "[1,3,4]"], ["height 16", "patch size 3", "multiple of 3"]),
+    "frames": (["--data.frames", "5", "--model.denoiser.patch", "[2,4,4]"], ["frames 5", "patch size 2"]),
+    "no config file": (["--config", "nope.yaml"], ["nope.yaml"]),
+    "no folder": (["--data", "lingen_kit.data.VideoFolder", "--data.root", "nowhere"], ["nowhere", "data.root"]),
+    "no checkpoint": (["--ckpt_path", "nope.ckpt"], ["nope.ckpt"]),
+    "nothing to resume": (["--ckpt_path", "last", "--name", "new"], ["nothing to resume", "new"]),
+    "no such verb": (None, ["fti", "fit", "sample"]),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_input_is_explained_in_a_line(
+    lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str], words: list[str] | None, expected: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        lingen(*(["fti"] if words is None else ["fit", "--config", tiny, *words]))
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    message = error[error.index("error: ") :]
+    assert all(word in message for word in expected), message
+    assert "Traceback" not in error
+    assert len(message) < 500
+
+
+def test_an_unknown_key_in_a_file_is_told_its_siblings(
+    lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny.write_text(tiny.read_text().replace("depth: 2", "dept: 2"))
+    with pytest.raises(SystemExit):
+        lingen("fit", "--config", tiny)
+    error = capsys.readouterr().err
+    assert all(word in error for word in ("model.denoiser", "'dept'", "lingen_kit.models.Denoiser", "depth, mixer")), (
+        error
+    )
+
+
+def test_damaged_and_foreign_checkpoints_are_named(
+    lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lingen("fit", "--config", tiny)
+    whole = LAST.read_bytes()
+    Path("truncated.ckpt").write_bytes(whole[: len(whole) // 2])
+    Path("text.ckpt").write_text("no checkpoint")
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, "foreign.ckpt")
+
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, ("pwned",)
+
+    torch.save({"state_dict": {}, CONFIG_KEY: "", "payload": Payload()}, "pickled.ckpt")
+    for name in ("truncated", "text", "foreign", "pickled"):
+        for words in (["sample", "--ckpt", f"{name}.ckpt", "--prompt", "a"],
+                      ["fit", "--config", tiny, "--ckpt_path", f"{name}.ckpt"]):  # fmt: skip
+            with pytest.raises(SystemExit) as exit_:
+                lingen(*words)
+            assert exit_.value.code == 2
+            assert f"{name}.ckpt" in capsys.readouterr().err
+    assert not Path("pwned").exists()
+
+    with pytest.raises(SystemExit):
+        lingen("fit", "--config", tiny, "--ckpt_path", LAST, "--model.denoiser.mixer", "MATE")
+    error = capsys.readouterr().err
+    assert str(LAST) in error and "another model" in error
