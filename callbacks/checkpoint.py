@@ -41,6 +41,16 @@ class Checkpoint(ModelCheckpoint):
             train_time_interval=train_time_interval,
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note whether there will be checkpoints to write."""
+        self._fitting = stage == "fit"
+        super().setup(trainer, pl_module, stage)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best checkpoints of the run that is resumed; a validation has no use for them."""
+        if self._fitting:
+            super().load_state_dict(state_dict)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step, whether or not the interval divides it."""
         if self._last_global_step_saved != trainer.global_step:

@@ -105,10 +105,9 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Leave no run folder behind where nothing is trained: those verbs print what they measure."""
+        """Leave no run folder behind where nothing is trained; what is measured is printed."""
         if self.subcommand != "fit":
             config["logger"] = config["logger"] or False
-            callbacks = [callback for callback in callbacks if isinstance(callback, Progress)]
             self.save_config_callback = None
         return super()._instantiate_trainer(config, callbacks)
 

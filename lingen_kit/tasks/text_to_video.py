@@ -144,9 +144,12 @@ class TextToVideo(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer with weight decay on matrices alone, and warm-up followed by a cosine."""
+        layers = [m for m in self.pipeline.denoiser.blocks.modules() if isinstance(m, torch.nn.Linear)]
+        hidden = {id(layer.weight) for layer in layers}
         trained = [p for p in self.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in trained if p.ndim >= 2]},
+            {"params": [p for p in trained if id(p) in hidden], "hidden": True},  # a hint for optimizers like Muon
+            {"params": [p for p in trained if p.ndim >= 2 and id(p) not in hidden]},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = self.optimizer(groups)
