@@ -1,0 +1,124 @@
+"""The training task: what is random is a function of the step, what validates is fixed."""
+
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from lingen_kit.data import MovingShapes
+from lingen_kit.diffusion import FlowMatching
+from lingen_kit.mixers import SelfAttention
+from lingen_kit.models import Denoiser, WordEncoder
+from lingen_kit.tasks import TextToVideo
+
+
+def _task(**options: object) -> TextToVideo:
+    torch.manual_seed(0)
+    denoiser = partial(Denoiser, dim=16, depth=1, mixer=SelfAttention, patch=(1, 4, 4))
+    return TextToVideo(denoiser, WordEncoder(16), frames=4, height=16, width=16, **options)
+
+
+def _data(**options: int) -> MovingShapes:
+    return MovingShapes(frames=4, height=16, width=16, batch_size=4, validation_size=8, **options)
+
+
+def _trainer(**options: object) -> Trainer:
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                   enable_model_summary=False, use_distributed_sampler=False, **options)  # fmt: skip
+
+
+def test_validation_is_the_same_every_time_and_training_moves_it() -> None:
+    task, data, trainer = _task(optimizer=partial(torch.optim.AdamW, lr=3e-3), warmup_steps=1), _data(), _trainer()
+    first, second = (trainer.validate(task, data, verbose=False)[0]["validation/loss"] for _ in range(2))
+    assert first == second
+    _trainer(max_steps=30, limit_val_batches=0).fit(task, data)
+    assert trainer.validate(task, data, verbose=False)[0]["validation/loss"] < 0.8 * first
+
+
+def test_validation_times_cover_the_distribution_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, seen = _task(), []
+    losses = task.losses
+    monkeypatch.setattr(
+        task, "losses", lambda latents, captions, noise, t: seen.append(t) or losses(latents, captions, noise, t)
+    )
+    trainer = _trainer()
+    trainer.validate(task, _data(), verbose=False)
+    quantiles = torch.special.ndtr(torch.logit(torch.cat(seen))).sort().values
+    assert len(quantiles) == 8
+    assert quantiles.diff().max() < 2.5 / 8 and quantiles[0] < 0.2 and quantiles[-1] > 0.8
+
+
+def test_batches_of_a_step_depend_on_seed_and_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws(seed: int, steps: int, noise_before: int) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+        task, seen = _task(seed=seed, caption_dropout=0.5), []
+        losses = task.losses
+        monkeypatch.setattr(
+            task,
+            "losses",
+            lambda latents, captions, noise, t: (
+                seen.append((noise, t, captions)) or losses(latents, captions, noise, t)
+            ),
+        )
+        torch.manual_seed(noise_before)
+        _trainer(max_steps=steps, limit_val_batches=0).fit(task, _data())
+        return seen
+
+    first, other_rng, other_seed = draws(0, 3, 1), draws(0, 3, 2), draws(1, 3, 1)
+    for (noise, t, captions), (noise2, t2, captions2) in zip(first, other_rng, strict=True):
+        assert torch.equal(noise, noise2) and torch.equal(t, t2) and captions == captions2
+    assert not torch.equal(first[0][0], other_seed[0][0])
+    assert not torch.equal(first[0][0], first[1][0])
+    dropped = [caption == "" for _, _, captions in first for caption in captions]
+    assert 0 < sum(dropped) < len(dropped)
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    task = _task(warmup_steps=10, schedule_steps=110, final_lr_ratio=0.1)
+    ratios = [task.learning_rate_ratio(step) for step in range(120)]
+    assert ratios[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert max(ratios) == pytest.approx(1)
+    assert ratios[60] == pytest.approx(0.55)  # half way down
+    assert ratios[110:] == pytest.approx([0.1] * 10)
+    assert _task(warmup_steps=2, schedule_steps=-1).learning_rate_ratio(10_000) == 1
+
+
+def test_vectors_are_not_decayed_and_inner_matrices_are_marked() -> None:
+    task = _task()
+    optimizer = task.configure_optimizers()["optimizer"]
+    hidden, matrices, vectors = optimizer.param_groups
+    assert vectors["weight_decay"] == 0 and all(p.ndim < 2 for p in vectors["params"])
+    assert hidden["hidden"] and all(p.ndim == 2 for p in hidden["params"] + [])
+    counted = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert counted == sum(p.numel() for p in task.parameters())
+    names = {id(p): name for name, p in task.named_parameters()}
+    assert all(".blocks." in names[id(p)] for p in hidden["params"])
+    assert "pipeline.denoiser.head.weight" in {names[id(p)] for p in matrices["params"]}
+
+
+@pytest.mark.parametrize("prediction", ["x", "velocity", "noise"])
+def test_every_prediction_learns_and_samples(prediction: str) -> None:
+    task = _task(objective=FlowMatching(prediction=prediction), optimizer=partial(torch.optim.AdamW, lr=3e-3))
+    _trainer(max_steps=3, limit_val_batches=0).fit(task, _data())
+    videos = task.pipeline(["a red circle moves left", "a blue ring stays"], steps=3)
+    assert videos.shape == (2, 3, 4, 16, 16)
+    assert videos.isfinite().all() and videos.abs().max() <= 1
+
+
+def test_a_sample_depends_on_its_own_seed_and_prompt() -> None:
+    pipeline = _task().pipeline
+    with torch.no_grad():
+        for p in pipeline.denoiser.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    together = pipeline(["a red circle", "a blue ring"], seed=[3, 4], steps=3)
+    torch.testing.assert_close(together[1:], pipeline(["a blue ring"], seed=4, steps=3), rtol=1e-3, atol=1e-4)
+    assert (together[0] - pipeline(["a red circle"], seed=5, steps=3)[0]).abs().max() > 1e-2
+    guided = pipeline(["a red circle"], seed=3, steps=3, guidance=9.0)[0]
+    assert (together[0] - guided).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="2 seeds for 1 prompts"):
+        pipeline(["a"], seed=[0, 1])
+
+
+def test_caption_dropout_must_leave_captions() -> None:
+    with pytest.raises(ValueError, match="caption_dropout 1"):
+        _task(caption_dropout=1.0)
