@@ -43,4 +43,24 @@ def test_the_blocks_of_the_papers_models_add_up(name: str, billions: float, buil
     overlay = ROOT / "experiments" / "models" / f"{name}.yaml"
     text = ["--model.text_encoder", "lingen_kit.models.WordEncoder", "--model.text_encoder.dim", "2560"]
     model = build("--config", BASE, "--config", overlay, *text)
-    assert sum(p.numel() for p in model.pipeline.denoiser.blocks.parameters()) / 1e9 == pytest.approx(billions, abs=0.03)
+    assert sum(p.numel() for p in model.pipeline.denoiser.blocks.parameters()) / 1e9 == pytest.approx(
+        billions, abs=0.03
+    )
+
+
+README_FITS = [
+    line.split("#")[0].replace('"', "").strip()
+    for line in (ROOT / "README.md").read_text().splitlines()
+    if line.startswith("    $fit ")
+]
+
+
+@pytest.mark.parametrize("line", README_FITS)
+def test_what_the_readme_swaps_can_be_swapped(line: str, build: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = line.removeprefix("$fit ").replace(", ", ",").split()
+    build("--config", BASE, *words)
+
+
+def test_the_readme_swaps_something() -> None:
+    assert len(README_FITS) >= 5

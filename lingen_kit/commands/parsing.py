@@ -6,11 +6,14 @@ hold what a user needs; the rest of it, and the list of all options of all class
 
 import ast
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
+from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+_NONE = re.compile(r"^(--[\w.]+)=None$")
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"class_path[=:'\" ]+([\w.]+)")
 _PATH = re.compile(r"([a-z_][\w.]*: )+")
@@ -26,6 +29,12 @@ _NOISE = re.compile(
 
 class PlainErrorParser(LightningArgumentParser):
     """Raises ValueError with the gist of a parsing error instead of printing the usage and exiting."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Parse, reading `--key=None` as null: that is how jsonargparse hands a null on to the parser of a class."""
+        if args is not None:
+            args = [_NONE.sub(r"\1=null", word) for word in args]
+        return super().parse_args(args, *rest, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Report a wrong command line or config."""
