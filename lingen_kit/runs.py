@@ -13,9 +13,22 @@ def versions(name: str) -> list[int]:
     return sorted(int(number) for number in found if number.isdecimal())
 
 
-def next_version(name: str) -> int:
-    """The first version after all that exist."""
-    return max(versions(name), default=-1) + 1
+def next_version(name: str, *, reserve: bool) -> int:
+    """The first version after all that exist.
+
+    Args:
+        name: Name of the run.
+        reserve: Create its folder at once, so that two runs started together never share one.
+    """
+    while True:
+        version = max(versions(name), default=-1) + 1
+        if not reserve:
+            return version
+        try:
+            folder(name, version).mkdir(parents=True)
+            return version
+        except FileExistsError:
+            continue
 
 
 def folder(name: str, version: int) -> Path:

@@ -7,10 +7,13 @@ version in place.
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from omegaconf.errors import OmegaConfBaseException
 
 from callbacks.checkpoint import Checkpoint, RunConfig
@@ -56,7 +59,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and the callbacks of every run, and link what must agree."""
-        parser.add_argument("--name", type=str | None, default=None, help="Run's name; the config file's name if null.")
+        parser.add_argument("--name", type=str | None, help="Name of the run; that of the config files if null.")
         parser.add_lightning_class_args(EMA, "ema")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Progress, "progress")
@@ -87,16 +90,28 @@ class TrainCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse a damaged checkpoint, or one of another model, before anything starts."""
+        if self.trainer.precision.startswith("bf16") and isinstance(self.trainer.accelerator, CPUAccelerator):
+            rank_zero_warn(
+                f"trainer.precision {self.trainer.precision}: matrix products in bf16 are over 100 times slower than "
+                "in fp32 on many CPUs; use trainer.precision 32-true there"
+            )
         path = self._get(self.config_init, "ckpt_path")
         if path and path not in ("best", "last", "hpc", "registry"):
             check_fits(read_checkpoint(path), path, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer its run folder, unless the config names a logger of its own."""
+        """Give the trainer its run folder, unless the config names a logger of its own, and bf16 on a GPU."""
+        trainer = self._get(self.config_init, "trainer")
+        if trainer["precision"] is None and trainer["accelerator"] in ("auto", "gpu", "cuda"):
+            kwargs["precision"] = "bf16-mixed" if torch.cuda.is_available() else None
         self.run_name = self._get(self.config, "name") or self._config_stem()
+        self.config[self.subcommand]["name"] = self.run_name  # for config.yaml, whose own name says nothing
         self.resume = self.subcommand == "fit" and self._get(self.config, "ckpt_path") == "last"
-        if self.subcommand == "fit" and self._get(self.config_init, "trainer").get("logger") in (None, True):
-            version = runs.latest_resumable(self.run_name) if self.resume else runs.next_version(self.run_name)
+        if self.subcommand == "fit" and trainer["logger"] in (None, True):
+            if self.resume:
+                version = runs.latest_resumable(self.run_name)
+            else:
+                version = runs.next_version(self.run_name, reserve=getattr(rank_zero_only, "rank", 0) == 0)
             board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
             kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
             if self.resume:
@@ -116,8 +131,8 @@ class TrainCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
     def _config_stem(self) -> str:
-        files = self._get(self.config, "config") or []
-        return Path(str(files[-1])).stem if files else "run"
+        files = self._get(self.config, "config") or ["run"]
+        return "-".join(Path(str(file)).stem for file in files)
 
     def after_fit(self) -> None:
         """Say where everything is and what to try next."""
