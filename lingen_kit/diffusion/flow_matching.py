@@ -55,12 +55,6 @@ class FlowMatching:
         """Times with the given quantiles in (0, 1) of the logit-normal distribution, any shape."""
         return torch.sigmoid(self.time_mean + self.time_std * torch.special.ndtri(quantiles))
 
-    def sample_times(self, batch: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """Draw `(B,)` random times, one in each of B equal slices of the distribution (a low-variance estimate)."""
-        start = torch.arange(batch, device=device)
-        uniform = torch.rand(batch, generator=generator, device=device)
-        return self.times(((start + uniform) / batch).clamp(1e-5, 1 - 1e-5))
-
     def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The point X_t of the path between `noise` and data `x` `(B, C, T, H, W)` at times `(B,)`."""
         return _expand(t) * x + _noise_factor(t) * noise

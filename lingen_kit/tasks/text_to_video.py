@@ -1,7 +1,8 @@
 """The training task of a text-to-video model: loss, fixed validation, optimizer and learning-rate schedule.
 
-Everything random in a training step is a function of (seed, step, rank), so that a resumed run repeats an
-uninterrupted one exactly, without carrying generator states through checkpoints.
+Everything random about a training sample is a function of (seed, step, place in the global batch). So a resumed run
+repeats an uninterrupted one exactly, without carrying generator states through checkpoints, and several ranks draw
+what one rank with their batch would.
 
 Letters: B batch, C latent channels, T frames, H height, W width.
 """
@@ -90,16 +91,23 @@ class TextToVideo(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch at random times."""
-        # One generator on the CPU: the same draws on every device.
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.global_step, batch_idx, self.global_rank))
         latents = self.encode(batch["video"])
-        t = self.pipeline.objective.sample_times(len(latents), generator, torch.device("cpu")).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        dropped = torch.rand(len(latents), generator=generator) < self.caption_dropout
+        # This rank's samples among those of the global batch: how many ranks share it makes no difference.
+        indices = range(self.global_rank * len(latents), (self.global_rank + 1) * len(latents))
+        total = len(latents) * self.trainer.world_size
+        seeds = [derive_seed("train", self.seed, self.global_step, batch_idx, index) for index in indices]
+        uniform, noise = _draw(seeds, latents)
+        # One time in each of `total` equal slices of the distribution: an estimate of low variance.
+        quantiles = (torch.tensor(list(indices)) + uniform[:, 0]) / total
+        dropped = uniform[:, 1] < self.caption_dropout
         captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped.tolist(), strict=True)]
-        loss = self.losses(latents, captions, noise, t).mean()
-        self.log("train/loss", loss, prog_bar=True)
+        loss = self.losses(latents, captions, noise, self._times(quantiles, latents)).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents))
         return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting the validation samples of this rank."""
+        self._validated = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss at fixed times and noise, the times spread evenly over the distribution.
@@ -107,22 +115,26 @@ class TextToVideo(LightningModule):
         Random times would make one validation differ from the next more than the model does.
         """
         latents = self.encode(batch["video"])
-        first = batch_idx * len(latents)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, batch_idx, 0, self.global_rank))
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        # The golden ratio spreads any number of consecutive samples evenly over (0, 1).
-        quantiles = (0.5 + 0.618033988749895 * torch.arange(first, first + len(latents), dtype=torch.float64)) % 1
-        t = self.pipeline.objective.times(quantiles.clamp(1e-4, 1 - 1e-4)).to(latents)
-        losses = self.losses(latents, batch["caption"], noise, t)
+        world = self.trainer.world_size  # ranks take turns through the samples
+        indices = [(self._validated + i) * world + self.global_rank for i in range(len(latents))]
+        self._validated += len(latents)
+        _, noise = _draw([derive_seed("validation", self.seed, index) for index in indices], latents)
+        # Multiples of the golden ratio spread any number of samples evenly over (0, 1).
+        quantiles = (0.5 + 0.618033988749895 * torch.tensor(indices, dtype=torch.float64)) % 1
+        losses = self.losses(latents, batch["caption"], noise, self._times(quantiles, latents))
         self.log("validation/loss", losses.mean(), prog_bar=True, batch_size=len(latents), sync_dist=True)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sample one video for each caption of the batch."""
-        return self.pipeline(batch["caption"], seed=derive_seed(self.seed, batch_idx, 1, self.global_rank))
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        self.on_validation_epoch_start()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The same measurement as validation."""
         self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sample one video for each caption of the batch."""
+        return self.pipeline(batch["caption"], seed=derive_seed("predict", self.seed, batch_idx, self.global_rank))
 
     def losses(self, latents: Tensor, captions: list[str], noise: Tensor, t: Tensor) -> Tensor:
         """The loss of each sample `(B,)` for latents and noise `(B, C, T, H, W)` at times `(B,)`."""
@@ -135,6 +147,9 @@ class TextToVideo(LightningModule):
     def encode(self, video: Tensor) -> Tensor:
         """Latents of a video; the autoencoder is not trained here."""
         return self.pipeline.autoencoder.encode(video)
+
+    def _times(self, quantiles: Tensor, latents: Tensor) -> Tensor:
+        return self.pipeline.objective.times(quantiles.clamp(1e-5, 1 - 1e-5)).to(latents)
 
     def tokens_per_sample(self, batch: Batch) -> int:
         """Tokens that the denoiser reads for one video of the batch."""
@@ -164,3 +179,14 @@ class TextToVideo(LightningModule):
         progress = min(1.0, max(0, step - self.warmup_steps) / max(1, self.schedule_steps - self.warmup_steps))
         cosine = (1 + math.cos(math.pi * progress)) / 2
         return warmup * (self.final_lr_ratio + (1 - self.final_lr_ratio) * cosine)
+
+
+def _draw(seeds: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Two uniform numbers on the CPU and noise shaped as a sample of `like`, for each sample from its own seed.
+
+    Drawn on the CPU, so that a seed means the same on every device.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    uniform = torch.stack([torch.rand(2, generator=generator) for generator in generators])
+    noise = torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators])
+    return uniform, noise.to(like)

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from lingen_kit.data import MovingShapes
+from lingen_kit.data.sample import collate
 from lingen_kit.diffusion import FlowMatching
 from lingen_kit.mixers import SelfAttention
 from lingen_kit.models import Denoiser, WordEncoder
@@ -122,3 +123,30 @@ def test_a_sample_depends_on_its_own_seed_and_prompt() -> None:
 def test_caption_dropout_must_leave_captions() -> None:
     with pytest.raises(ValueError, match="caption_dropout 1"):
         _task(caption_dropout=1.0)
+
+
+def test_two_ranks_draw_what_one_rank_with_their_batch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of the global batch is the mean over the ranks, in training and in validation."""
+    data = _data()
+    samples = [data.train_dataset()[i] for i in range(8)]
+
+    def loss(rank: int, world: int, verb: str) -> list[float]:
+        task = _task()
+        seen: list[float] = []
+        losses = task.losses
+        monkeypatch.setattr(task, "losses", lambda *inputs: seen.extend((values := losses(*inputs)).tolist()) or values)
+        monkeypatch.setattr(task, "log", lambda *args, **kwargs: None)
+        monkeypatch.setattr(TextToVideo, "global_rank", rank)
+        monkeypatch.setattr(TextToVideo, "trainer", type("T", (), {"world_size": world, "global_step": 0}))
+        monkeypatch.setattr(TextToVideo, "global_step", 0)
+        share = samples[rank::world] if verb == "validation" else samples[rank * 8 // world : (rank + 1) * 8 // world]
+        task.on_validation_epoch_start()
+        for first in range(0, len(share), 4) if verb == "validation" else [0]:
+            part = share[first : first + 4] if verb == "validation" else share
+            getattr(task, f"{verb}_step")(collate(part), first // 4)
+        return seen
+
+    for verb in ("training", "validation"):
+        one = sorted(loss(0, 1, verb))
+        two = sorted(loss(0, 2, verb) + loss(1, 2, verb))
+        assert one == pytest.approx(two, rel=1e-4), verb
