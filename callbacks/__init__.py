@@ -6,5 +6,6 @@ from callbacks.log_samples import LogSamples
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
 from callbacks.prompt_obedience import PromptObedience
+from callbacks.write_videos import WriteVideos
 
-__all__ = ["EMA", "Checkpoint", "LogSamples", "MetricsCSV", "Progress", "PromptObedience", "RunConfig"]
+__all__ = ["EMA", "Checkpoint", "LogSamples", "MetricsCSV", "Progress", "PromptObedience", "RunConfig", "WriteVideos"]

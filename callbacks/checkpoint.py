@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 
 from lingen_kit.checkpoint import CONFIG_KEY
+from lingen_kit.errors import require_at_least
 
 
 class Checkpoint(ModelCheckpoint):
@@ -31,8 +32,10 @@ class Checkpoint(ModelCheckpoint):
         save_top_k: int = 0,
     ) -> None:
         """Fix the names of the files; the folder is the run's `checkpoints`."""
+        require_at_least("Checkpoint", 1, every_n_train_steps=1 if every_n_train_steps is None else every_n_train_steps)
         super().__init__(
             filename="{step:07d}",
+            enable_version_counter=False,  # `last.ckpt` is always the last one, also in a run folder that was renamed
             monitor=monitor,
             mode=mode,
             save_last=True,
@@ -60,6 +63,11 @@ class Checkpoint(ModelCheckpoint):
 
 class RunConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder and the same text into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file, unless there is no run folder: without a logger that would be the current directory."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration, with the values that were linked from elsewhere in it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from lingen_kit.pipeline import TextToVideoPipeline
@@ -60,13 +61,18 @@ def check_fits(content: dict[str, Any], path: str | Path, module: nn.Module) -> 
 def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     """Build the pipeline of a checkpoint with the weights that it was validated with (EMA, if the run had it).
 
+    The classes that its configuration names are imported; like a config file, take checkpoints from whom you trust.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read or does not hold a text-to-video pipeline.
     """
     content = read_checkpoint(path)
-    config = yaml.safe_load(content[CONFIG_KEY])
-    pipeline = _build(config["model"]["init_args"])
+    try:
+        pipeline = _build(yaml.safe_load(content[CONFIG_KEY])["model"]["init_args"])
+    except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {path} does not describe a text-to-video pipeline: {reason}") from error
     prefix = "pipeline."
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
@@ -76,10 +82,23 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     return pipeline.eval()
 
 
+def changed_options(content: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """What differs between the model's options in a checkpoint and `model`, as `key: then -> now`."""
+    then, now = (_flatten(options) for options in (yaml.safe_load(content[CONFIG_KEY]).get("model", {}), model))
+    return [f"{key}: {then.get(key)} -> {now.get(key)}" for key in sorted(then | now) if then.get(key) != now.get(key)]
+
+
+def _flatten(options: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(options, dict):
+        return {prefix: options}
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        flat |= _flatten(value, prefix if key == "init_args" else f"{prefix}.{key}".strip("."))
+    return flat
+
+
 def _build(options: dict[str, Any]) -> TextToVideoPipeline:
     """Instantiate the pipeline from the options of the training task, with the types checked as at training."""
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(TextToVideoPipeline, "pipeline")
     known = signature(TextToVideoPipeline.__init__).parameters

@@ -3,6 +3,21 @@
 import sys
 
 
+class MissingPackage(ImportError):
+    """Something asked for by name needs a package that is not installed; the message says how to install it."""
+
+
+def require_at_least(owner: str, minimum: float, **values: float) -> None:
+    """Check numbers that a user chose.
+
+    Raises:
+        ValueError: If one of `values` is below `minimum`, naming it.
+    """
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{owner}: {name} {value} must be at least {minimum}")
+
+
 def explain(error: BaseException) -> str | None:
     """One line (or a few) for an error that the user can mend; None for a bug, which deserves its traceback.
 
@@ -11,7 +26,7 @@ def explain(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError | OSError | MissingPackage):
         return str(error)
     misconfiguration = sys.modules.get("lightning.fabric.utilities.exceptions")  # only if lightning is loaded already
     if misconfiguration is not None and isinstance(error, misconfiguration.MisconfigurationException):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lingen_kit.diffusion import FlowMatching, Sampler
+from lingen_kit.diffusion import FlowMatching, Sampler, seeded_noise
 from lingen_kit.models import Autoencoder, Denoiser, PixelSpace, TextEncoder, WordEncoder
 from lingen_kit.scans import Grid
 
@@ -88,15 +88,18 @@ class TextToVideoPipeline(nn.Module):
         Returns:
             Videos `(B, 3, T, H, W)` in [-1, 1].
         """
-        size = (frames or self.frames, height or self.height, width or self.width)
+        size = (
+            self.frames if frames is None else frames,
+            self.height if height is None else height,
+            self.width if width is None else width,
+        )
         guidance = self.sampler.guidance if guidance is None else guidance
         seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one seed, or one for each prompt")
 
         shape = (self.autoencoder.channels, *self.autoencoder.latent_size(size))
-        # Noise is drawn on the CPU so that a seed means the same video on every device.
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        noise = seeded_noise(seeds, shape).to(self.device)
         guided = guidance != 1
         text, mask = self.text_encoder([*prompts, *[""] * len(prompts)] if guided else list(prompts))
 
@@ -110,4 +113,5 @@ class TextToVideoPipeline(nn.Module):
             conditional, unconditional = predicted.chunk(2)
             return unconditional + guidance * (conditional - unconditional)
 
-        return self.autoencoder.decode(self.sampler(velocity, noise.to(self.device), steps))
+        latents = self.sampler(velocity, noise, steps, first_time=self.objective.first_time)
+        return self.autoencoder.decode(latents)

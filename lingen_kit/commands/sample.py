@@ -78,7 +78,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--frames", type=_positive, help="frames of a video")
     add("--height", type=_positive, help="height in pixels")
     add("--width", type=_positive, help="width in pixels")
-    add("--fps", type=float, help="frames per second of the files written")
+    add("--fps", type=_positive_float, help="frames per second of the files written")
     add(
         "--out",
         type=Path,
@@ -97,6 +97,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
     return value
 
 

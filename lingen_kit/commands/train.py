@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -20,8 +21,9 @@ from callbacks.checkpoint import Checkpoint, RunConfig
 from callbacks.ema import EMA
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
+from callbacks.write_videos import WriteVideos
 from lingen_kit import runs
-from lingen_kit.checkpoint import check_fits, read_checkpoint
+from lingen_kit.checkpoint import changed_options, check_fits, read_checkpoint
 from lingen_kit.commands.parsing import PlainErrorParser, condense
 
 
@@ -65,6 +67,8 @@ class TrainCLI(LightningCLI):
         parser.add_lightning_class_args(Progress, "progress")
         for name in ("frames", "height", "width", "fps"):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=int)
         parser.link_arguments("trainer.max_steps", "model.init_args.schedule_steps")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -89,15 +93,12 @@ class TrainCLI(LightningCLI):
         """Lightning would look for hyperparameters in the checkpoint here; ours are in the config."""
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a damaged checkpoint, or one of another model, before anything starts."""
+        """Warn of what would crawl."""
         if self.trainer.precision.startswith("bf16") and isinstance(self.trainer.accelerator, CPUAccelerator):
             rank_zero_warn(
                 f"trainer.precision {self.trainer.precision}: matrix products in bf16 are over 100 times slower than "
                 "in fp32 on many CPUs; use trainer.precision 32-true there"
             )
-        path = self._get(self.config_init, "ckpt_path")
-        if path and path not in ("best", "last", "hpc", "registry"):
-            check_fits(read_checkpoint(path), path, self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer its run folder, unless the config names a logger of its own, and bf16 on a GPU."""
@@ -105,25 +106,45 @@ class TrainCLI(LightningCLI):
         if trainer["precision"] is None and trainer["accelerator"] in ("auto", "gpu", "cuda"):
             kwargs["precision"] = "bf16-mixed" if torch.cuda.is_available() else None
         self.run_name = self._get(self.config, "name") or self._config_stem()
-        self.config[self.subcommand]["name"] = self.run_name  # for config.yaml, whose own name says nothing
-        self.resume = self.subcommand == "fit" and self._get(self.config, "ckpt_path") == "last"
+        version = None
+        if self._get(self.config, "ckpt_path") == "last":
+            version = runs.latest_resumable(self.run_name)
+            last = runs.folder(self.run_name, version) / runs.CHECKPOINTS / runs.LAST
+            self.config_init[self.subcommand]["ckpt_path"] = str(last)
+        self._check_checkpoint()
+        # For config.yaml, which is to run as it is: from the start, and under the same name.
+        self.config[self.subcommand]["name"] = self.run_name
+        self.config[self.subcommand]["ckpt_path"] = None
         if self.subcommand == "fit" and trainer["logger"] in (None, True):
-            if self.resume:
-                version = runs.latest_resumable(self.run_name)
-            else:
+            if version is None:
                 version = runs.next_version(self.run_name, reserve=getattr(rank_zero_only, "rank", 0) == 0)
             board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
             kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
-            if self.resume:
-                last = Path(board.log_dir) / runs.CHECKPOINTS / runs.LAST
-                self.config_init[self.subcommand]["ckpt_path"] = str(last)
         return super().instantiate_trainer(**kwargs)
+
+    def _check_checkpoint(self) -> None:
+        """Refuse a damaged checkpoint, or one of another model, before anything starts; name what has changed."""
+        path = self._get(self.config_init, "ckpt_path")
+        if path is None:
+            if self.subcommand != "fit":
+                raise ValueError(f"{self.subcommand} needs a checkpoint to measure: --ckpt_path FILE, or last")
+            return
+        content = read_checkpoint(path)
+        check_fits(content, path, self.model)
+        dump = self._parser(self.subcommand).dump(
+            self.config[self.subcommand], skip_unset=False, skip_link_targets=False
+        )
+        changed = changed_options(content, yaml.safe_load(dump)["model"])
+        if changed:
+            rank_zero_warn(f"checkpoint {path} was trained with other options of the model:\n  " + "\n  ".join(changed))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leave no run folder behind where nothing is trained; what is measured is printed."""
         if self.subcommand != "fit":
             config["logger"] = config["logger"] or False
             self.save_config_callback = None
+        if self.subcommand == "predict":
+            callbacks = [*callbacks, WriteVideos(Path("predictions") / self.run_name)]
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -136,9 +157,10 @@ class TrainCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where everything is and what to try next."""
-        if not self.trainer.is_global_zero or self.trainer.log_dir is None:
+        log_dir = self.trainer.log_dir  # asks all ranks
+        if log_dir is None or not self.trainer.is_global_zero:
             return
-        folder = Path(self.trainer.log_dir)
+        folder = Path(log_dir)
         last = folder / runs.CHECKPOINTS / runs.LAST
         print(f"\nrun folder   {folder}")
         for label, path in (

@@ -122,6 +122,10 @@ class VideoDataModule(LightningDataModule):
         """The validation batches: there is no third split."""
         return self.val_dataloader()
 
+    def predict_dataloader(self) -> ValidationLoader:
+        """The validation batches: their captions are sampled."""
+        return self.val_dataloader()
+
     def samples_seen(self) -> int:
         """Samples of the stream that all ranks together have trained on.
 

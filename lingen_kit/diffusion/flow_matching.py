@@ -66,6 +66,14 @@ class FlowMatching:
         error = self._convert(output.float(), x_t, t) - self._convert(truth, x_t, t)
         return error.square().flatten(1).mean(1)
 
+    @property
+    def first_time(self) -> float:
+        """Where sampling starts: a predicted noise says next to nothing about the data while t is almost 0.
+
+        There the velocity is the error of the prediction divided by t.
+        """
+        return 0.02 if self.prediction == "noise" else 0.0
+
     def velocity(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The velocity that the network's `output` at `x_t` means, for t < 1 (and t > 0 if it predicts noise)."""
         return to_velocity(output, self.prediction, x_t, t, floor=1e-6)

@@ -19,7 +19,7 @@ Schedule = Literal["uniform", "linear_quadratic"]
 
 def uniform_times(steps: int) -> Tensor:
     """Equal steps from 0 to 1: `(steps + 1,)`."""
-    return torch.linspace(0, 1, steps + 1)
+    return torch.linspace(0, 1, steps + 1, dtype=torch.float32)
 
 
 def linear_quadratic_times(steps: int, fine_steps: int = 250) -> Tensor:
@@ -33,9 +33,10 @@ def linear_quadratic_times(steps: int, fine_steps: int = 250) -> Tensor:
     half = steps // 2
     rest = steps - half
     start = half / fine_steps
-    i = torch.arange(1, rest + 1)
+    i = torch.arange(1, rest + 1, dtype=torch.float32)
     curvature = (1 - start - rest / fine_steps) / rest**2
-    return torch.cat([torch.arange(half + 1) / fine_steps, start + i / fine_steps + curvature * i**2])
+    fine = torch.arange(half + 1, dtype=torch.float32) / fine_steps
+    return torch.cat([fine, start + i / fine_steps + curvature * i**2])
 
 
 def euler(velocity: Velocity, x: Tensor, times: Tensor) -> Tensor:
@@ -83,13 +84,15 @@ class Sampler:
         self.schedule: Schedule = schedule
         self.steps, self.guidance = steps, guidance
 
-    def __call__(self, velocity: Velocity, noise: Tensor, steps: int | None = None) -> Tensor:
-        """Walk from `noise` to data in `steps` (or the configured) steps."""
+    def __call__(
+        self, velocity: Velocity, noise: Tensor, steps: int | None = None, *, first_time: float = 0.0
+    ) -> Tensor:
+        """Walk from `noise` to data in `steps` (or the configured) steps, starting no earlier than `first_time`."""
         steps = self.steps if steps is None else steps
         _check_steps(steps)
         times = {"uniform": uniform_times, "linear_quadratic": linear_quadratic_times}[self.schedule](steps)
         solver = {"euler": euler, "heun": heun}[self.method]
-        return solver(velocity, noise, times.to(noise))
+        return solver(velocity, noise, times.clamp(min=first_time).to(noise.device))
 
 
 def _check_steps(steps: int) -> None:

@@ -3,11 +3,34 @@
 Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import attention
 from lingen_kit.scans import Grid
+
+
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm over the channels of a head, in the dtype of its input.
+
+    Under autocast the weight is in fp32; left so, it would have queries and keys computed in fp32 as well.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., P)` -> the same."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def split_heads(dim: int, heads: int, what: str) -> int:
+    """Channels of one head.
+
+    Raises:
+        ValueError: If `heads` does not divide `dim`.
+    """
+    if heads < 1 or dim % heads:
+        raise ValueError(f"heads {heads} of {what} does not divide its width dim {dim}")
+    return dim // heads
 
 
 class QKVProjection(nn.Module):
@@ -26,12 +49,11 @@ class QKVProjection(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         """Build one joint projection and two norms."""
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"heads {heads} does not divide the width dim {dim}; choose heads that do")
+        head_dim = split_heads(dim, heads, "the attention")
         self.heads = heads
         self.proj = nn.Linear(dim, 3 * dim, bias=False)
-        self.q_norm = nn.RMSNorm(dim // heads)
-        self.k_norm = nn.RMSNorm(dim // heads)
+        self.q_norm = HeadNorm(head_dim)
+        self.k_norm = HeadNorm(head_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(..., D)` -> three of `(..., A, P)`."""
@@ -44,7 +66,7 @@ class SelfAttention(Mixer):
 
     Args:
         dim: Channels D, divisible by `heads`.
-        layer: Index of the layer; attention does not depend on it.
+        layer: Which mixer of its class it is; attention does not depend on it.
         heads: Attention heads.
     """
 

@@ -17,7 +17,7 @@ class Mixer(nn.Module, ABC):
 
     Args:
         dim: Channels D.
-        layer: Index of the layer in the denoiser, for mixers that differ from layer to layer.
+        layer: Which of the denoiser's mixers of this class it is, for those that differ from layer to layer.
     """
 
     def __init__(self, dim: int, layer: int) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lingen_kit.errors import require_at_least
 from lingen_kit.mixers.sequence import SequenceMixer
 from lingen_kit.ops.conv import causal_conv1d
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
@@ -26,7 +27,7 @@ class Mamba2(SequenceMixer):
 
     Args:
         dim: Channels D.
-        layer: Index of the layer, which selects the order of the scan.
+        layer: Which mixer of its class it is; selects the order of the scan.
         state_size: Size S of each head's state, per channel.
         conv_size: Taps K of the short causal convolution.
         expand: Inner channels per channel, E in the paper's Eq. 1.
@@ -58,6 +59,8 @@ class Mamba2(SequenceMixer):
     ) -> None:
         """Build the projections and the parameters of each direction."""
         super().__init__(dim, layer, scan, review_pool)
+        sizes = {"state_size": state_size, "conv_size": conv_size, "expand": expand, "head_dim": head_dim}
+        require_at_least("Mamba2", 1, **sizes, groups=groups)
         inner = expand * dim
         if inner % head_dim:
             raise ValueError(
@@ -102,7 +105,7 @@ class Mamba2(SequenceMixer):
             )
             y = y[:, review:, : self.heads] + y[:, :tokens, self.heads :]
         y = y.flatten(2) * F.silu(z[:, review:])
-        return self.out_proj(self.norm(y))
+        return self.out_proj(self._group_norm(y))
 
     def _scan(self, x_b_c: Tensor, dt: Tensor, a_log: Tensor, d: Tensor, dt_bias: Tensor) -> Tensor:
         """Run the state space model of every direction in one call: `(B, L, directions, I + 2GS)` -> `(B, L, A, P)`."""
@@ -122,6 +125,11 @@ class Mamba2(SequenceMixer):
         )
         assert isinstance(y, Tensor)  # no final states asked for
         return y
+
+    def _group_norm(self, y: Tensor) -> Tensor:
+        """RMSNorm within each group of heads, as the published module has it: `(B, N, I)` -> the same."""
+        grouped = F.rms_norm(y.unflatten(-1, (self.groups, -1)), (self.inner // self.groups,), eps=self.norm.eps)
+        return grouped.flatten(-2) * self.norm.weight
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3."""

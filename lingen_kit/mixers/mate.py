@@ -23,7 +23,7 @@ class MATE(Mixer):
 
     Args:
         dim: Channels D.
-        layer: Index of the layer, passed on to both branches.
+        layer: Which mixer of its class it is, passed on to both branches.
         ma: The global branch; bidirectional Mamba2 with 2x2x2 review tokens if null.
         te: The local branch; windowed attention (TESA) if null.
     """

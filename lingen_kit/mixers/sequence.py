@@ -22,7 +22,7 @@ class SequenceMixer(Mixer):
 
     Args:
         dim: Channels D.
-        layer: Index of the layer, which selects the order of the scan.
+        layer: Which mixer of its class it is; selects the order of the scan.
         scan: The order of the tokens; rotary-major if None.
         review_pool: Average-pooling window (t, h, w) of the review tokens; no review tokens if None.
     """

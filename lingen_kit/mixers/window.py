@@ -19,7 +19,7 @@ class WindowAttention(Mixer):
 
     Args:
         dim: Channels D, divisible by `heads`.
-        layer: Index of the layer; odd layers shift their windows.
+        layer: Which mixer of its class it is; odd ones shift their windows.
         heads: Attention heads.
         window: Tokens of a window along time, height and width. An axis no longer than its window is one window.
         shift: Whether odd layers shift the windows by half their size.

@@ -9,20 +9,24 @@ Letters: B batch, C latent channels, F frames, Y X latent height and width, T H 
 L text tokens, E text channels.
 """
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from lingen_kit.errors import require_at_least
 from lingen_kit.mixers import Mixer
+from lingen_kit.mixers.attention import HeadNorm, split_heads
 from lingen_kit.models.embeddings import FactorizedPosition, TimeEmbedding
 from lingen_kit.ops.attention import attention
 from lingen_kit.scans import Grid
 
 MixerFactory = Callable[[int, int], Mixer]
-"""Builds the mixer of one block from `(dim, layer)`."""
+"""Builds the mixer of one block from `(dim, layer)`, where `layer` counts the mixers of its own class."""
 
 
 class SwiGLU(nn.Module):
@@ -58,14 +62,13 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, text_dim: int, heads: int) -> None:
         """Build the projections; queries and keys are normalised."""
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"heads {heads} of the cross-attention does not divide the width dim {dim}")
+        head_dim = split_heads(dim, heads, "the cross-attention")
         self.heads = heads
         self.norm = nn.RMSNorm(dim)
         self.q_proj = nn.Linear(dim, dim, bias=False)
         self.kv_proj = nn.Linear(text_dim, 2 * dim, bias=False)
-        self.q_norm = nn.RMSNorm(dim // heads)
-        self.k_norm = nn.RMSNorm(dim // heads)
+        self.q_norm = HeadNorm(head_dim)
+        self.k_norm = HeadNorm(head_dim)
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
@@ -139,6 +142,8 @@ class Denoiser(nn.Module):
     ) -> None:
         """Build embeddings, blocks and head."""
         super().__init__()
+        require_at_least("Denoiser", 1, dim=dim, depth=depth, patch=min(patch))
+        require_at_least("Denoiser", 0.1, mlp_ratio=mlp_ratio)
         self.channels, self.size, self.patch, self.dim = channels, size, patch, dim
         grid = self.grid(size)
         volume = channels * patch[0] * patch[1] * patch[2]
@@ -152,13 +157,13 @@ class Denoiser(nn.Module):
         self.time_modulation = nn.Linear(dim, 6 * dim)
         self.text_norm = nn.RMSNorm(text_dim)
         self.blocks = nn.ModuleList(
-            Block(dim, mixers[i % len(mixers)](dim, i), text_dim=text_dim, heads=heads, mlp_ratio=mlp_ratio)
-            for i in range(depth)
+            Block(dim, built, text_dim=text_dim, heads=heads, mlp_ratio=mlp_ratio)
+            for built in _build_mixers(mixers, dim, depth)
         )
         self.head_norm = nn.RMSNorm(dim, elementwise_affine=False)
         self.head_modulation = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.head = nn.Linear(dim, volume)
-        # The network starts from "no opinion": a zero output, and no modulation that depends on time.
+        # The network starts from "no opinion": a zero output, and blocks that do not look at the time.
         for layer in (self.head, self.time_modulation):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -192,7 +197,7 @@ class Denoiser(nn.Module):
         grid = self.grid((x.shape[2], x.shape[3], x.shape[4]))
         (pt, ph, pw), (gt, gh, gw) = self.patch, grid
         x = rearrange(x, "b c (t pt) (h ph) (w pw) -> b t h w (pt ph pw c)", pt=pt, ph=ph, pw=pw)
-        x = self.position(self.patch_embedding(x))  # (B, T, H, W, D)
+        x = self.position(self.patch_embedding(x.to(self.patch_embedding.weight.dtype)))  # (B, T, H, W, D)
         time = self.time_embedding(t)  # (B, D)
         modulation = self.time_modulation(F.silu(time)).unflatten(-1, (6, -1))  # (B, 6, D)
         text = self.text_norm(text)
@@ -201,3 +206,26 @@ class Denoiser(nn.Module):
         shift, scale = (time[:, None] + self.head_modulation)[:, :, None, None, None].unbind(1)
         x = self.head(torch.addcmul(shift, self.head_norm(x), 1 + scale))
         return rearrange(x, "b t h w (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=gt, h=gh, w=gw, pt=pt, ph=ph, pw=pw)
+
+
+def _build_mixers(pattern: list[MixerFactory], dim: int, depth: int) -> list[Mixer]:
+    """Build a mixer for each layer, the pattern cycled.
+
+    A mixer that differs from layer to layer (another scan order, a shifted window) must go through all its kinds
+    however often other mixers stand between: it is told how many of its class came before it, not the depth it is at.
+    """
+    earlier: Counter[object] = Counter()
+    mixers = []
+    for i in range(depth):
+        factory = pattern[i % len(pattern)]
+        kind = _product(factory)
+        mixers.append(factory(dim, earlier[kind]))
+        earlier[kind] += 1
+    return mixers
+
+
+def _product(factory: object) -> object:
+    """The class that a factory builds; partials, such as the command line makes, are seen through."""
+    while isinstance(factory, partial):
+        factory = factory.args[0] if factory.args and isinstance(factory.args[0], type) else factory.func
+    return factory

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from lingen_kit.errors import require_at_least
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -50,6 +52,8 @@ class WordEncoder(TextEncoder):
     ) -> None:
         """Build the table, the positions and the layers."""
         super().__init__()
+        require_at_least("WordEncoder", 1, dim=dim, heads=heads, buckets=buckets, max_words=max_words)
+        require_at_least("WordEncoder", 0, depth=depth)
         if dim % heads:
             raise ValueError(f"heads {heads} of the text encoder does not divide its width dim {dim}")
         self.dim, self.buckets, self.max_words = dim, buckets, max_words
@@ -66,11 +70,11 @@ class WordEncoder(TextEncoder):
         device = self.start.device
         hashes = [[_hash(word, self.buckets) for word in _WORD.findall(p.lower())[: self.max_words]] for p in prompts]
         lengths = torch.tensor([len(row) + 1 for row in hashes], device=device)
-        longest = max(len(row) for row in hashes)
+        # At least one column, masked where it is padding: a batch of empty prompts still reaches every parameter,
+        # which training on several ranks relies on.
+        longest = max([1, *(len(row) for row in hashes)])
         table = torch.tensor([row + [(0, 0)] * (longest - len(row)) for row in hashes], device=device, dtype=torch.long)
-        tokens = self.start.expand(len(prompts), 1, -1)
-        if longest:
-            tokens = torch.cat([tokens, self.words(table).sum(2)], dim=1)
+        tokens = torch.cat([self.start.expand(len(prompts), 1, -1), self.words(table).sum(2)], dim=1)
         tokens = tokens + self.position[: longest + 1]
         mask = torch.arange(longest + 1, device=device) < lengths[:, None]
         for layer in self.layers:

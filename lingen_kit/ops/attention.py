@@ -7,6 +7,7 @@ Swin (arXiv 2103.14030) and Video Swin (arXiv 2106.13230). Slow twins of both st
 Letters: B batch, L queries, S keys, T H W the grid of tokens, A heads, P head dim, n tokens of a window.
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -50,26 +51,29 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: Size3, shift: Size
     """
     grid: Size3 = (q.shape[1], q.shape[2], q.shape[3])
     window, shift = fit_window(grid, window, shift)
-    padded = tuple(-(-size // w) * w for size, w in zip(grid, window, strict=True))
+    padded: Size3 = tuple(-(-size // w) * w for size, w in zip(grid, window, strict=True))  # type: ignore[assignment]
     pad = [amount for size, full in reversed(list(zip(grid, padded, strict=True))) for amount in (0, full - size)]
     batch, heads, head_dim = q.shape[0], q.shape[4], q.shape[5]
     counts = [size // w for size, w in zip(padded, window, strict=True)]
 
     def to_windows(x: Tensor) -> Tensor:
+        """Group tokens by window, one attention head of one video at a time: `(windows, B*A, n, P)`.
+
+        Four dimensions, because fused kernels take no more, with the windows first, as in the mask.
+        """
         if any(pad):
             x = F.pad(x, [0, 0, 0, 0, *pad])
         if any(shift):
             x = x.roll([-s for s in shift], dims=(1, 2, 3))
         x = x.view(batch, counts[0], window[0], counts[1], window[1], counts[2], window[2], heads, head_dim)
-        return x.permute(0, 1, 3, 5, 7, 2, 4, 6, 8).reshape(
-            batch, -1, heads, window[0] * window[1] * window[2], head_dim
-        )
+        x = x.permute(1, 3, 5, 0, 7, 2, 4, 6, 8)
+        return x.reshape(math.prod(counts), batch * heads, math.prod(window), head_dim)
 
     mask = None
     if any(shift) or any(pad):
-        mask = _window_mask(grid, padded, window, shift).to(q.device)[None, :, None]  # (1, windows, 1, n, n)
+        mask = _window_mask(grid, padded, window, shift, q.device)[:, None]  # (windows, 1, n, n)
     out = F.scaled_dot_product_attention(to_windows(q), to_windows(k), to_windows(v), attn_mask=mask)
-    out = out.view(batch, *counts, heads, *window, head_dim).permute(0, 1, 5, 2, 6, 3, 7, 4, 8)
+    out = out.view(*counts, batch, heads, *window, head_dim).permute(3, 0, 5, 1, 6, 2, 7, 4, 8)
     out = out.reshape(batch, *padded, heads, head_dim)
     if any(shift):
         out = out.roll(shift, dims=(1, 2, 3))
@@ -83,8 +87,9 @@ def fit_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
     return (wt, wh, ww), (st, sh, sw)
 
 
-@lru_cache(maxsize=64)
-def _window_mask(grid: Size3, padded: Size3, window: Size3, shift: Size3) -> Tensor:
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a mask first made while validating must serve training too
+def _window_mask(grid: Size3, padded: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
     """True where two tokens of a rolled, padded window belong to the same window of the video: `(windows, n, n)`.
 
     Rolling brings both ends of an axis into the last window, and padding adds tokens that are none; a token's label
@@ -92,7 +97,7 @@ def _window_mask(grid: Size3, padded: Size3, window: Size3, shift: Size3) -> Ten
     """
     axes = []
     for size, full, w, s in zip(grid, padded, window, shift, strict=True):
-        position = torch.arange(full).roll(-s)
+        position = torch.arange(full, device=device).roll(-s)
         label = torch.div(position - s, w, rounding_mode="floor")
         axes.append(torch.where(position < size, label, full))  # `full` is above every window's number
     labels = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (T, H, W, 3)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingen_kit.errors import MissingPackage
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +52,9 @@ def _log_choice(op: str, backend: str, device_type: str) -> None:
     logger.info("%s on %s: backend %s", op, device_type, backend)
 
 
-def choose_kernel(op: str, backend: str, kernel: Kernel, x: Tensor) -> Callable[..., Any] | None:
+def choose_kernel(
+    op: str, backend: str, kernel: Kernel, x: Tensor, unfit: str | None = None
+) -> Callable[..., Any] | None:
     """Decide between torch and a kernel for one call.
 
     Args:
@@ -58,13 +62,15 @@ def choose_kernel(op: str, backend: str, kernel: Kernel, x: Tensor) -> Callable[
         backend: What the caller asked for: `auto`, `torch` or `kernel.backend`.
         kernel: The operator's optional kernel.
         x: The operator's main input; its device and dtype decide what `auto` picks.
+        unfit: Why the kernel cannot serve this call although device and dtype would do; None if it can.
 
     Returns:
         The kernel's callable, or None for the torch path.
 
     Raises:
-        ValueError: `backend` is not one of the choices, or the tensor is not on CUDA or is float64.
-        ImportError: The kernel was asked for by name and is not installed.
+        ValueError: `backend` is not one of the choices, or the kernel was asked for and cannot
+            serve this call.
+        MissingPackage: The kernel was asked for by name and is not installed.
     """
     if backend not in ("auto", "torch", kernel.backend):
         raise ValueError(f"{op}: backend={backend!r} is none of 'auto', 'torch', {kernel.backend!r}")
@@ -73,7 +79,7 @@ def choose_kernel(op: str, backend: str, kernel: Kernel, x: Tensor) -> Callable[
     if backend == kernel.backend:
         function = load_kernel(kernel)
         if function is None:
-            raise ImportError(
+            raise MissingPackage(
                 f"{op}: backend={backend!r} needs the package {kernel.module.partition('.')[0]}, which is not "
                 f"installed: pip install \"lingen_kit[{kernel.extra}]\", or use backend='torch'"
             )
@@ -82,7 +88,9 @@ def choose_kernel(op: str, backend: str, kernel: Kernel, x: Tensor) -> Callable[
                 f"{op}: backend={backend!r} runs on CUDA in 32 bits or fewer, but x is {x.dtype} on {x.device}; "
                 "use backend='torch' or 'auto'"
             )
-    elif backend == "auto" and can_run:
+        if unfit is not None:
+            raise ValueError(f"{op}: backend={backend!r} {unfit}; use backend='torch' or 'auto'")
+    elif backend == "auto" and can_run and unfit is None:
         function = load_kernel(kernel)
     _log_choice(op, "torch" if function is None else kernel.backend, x.device.type)
     return function

@@ -90,15 +90,19 @@ def causal_conv1d(
 
     Raises:
         ValueError: A shape, dtype, activation or backend does not fit.
-        ImportError: `backend="causal_conv1d"` and it is not installed.
+        MissingPackage: `backend="causal_conv1d"` and it is not installed.
     """
     x, weight, bias = lower_for_autocast(x, weight, bias)
     _check(x, weight, bias, activation)
-    kernel = choose_kernel(_OP, backend, _KERNEL, x)
+    channels, width = weight.shape
+    unfit = None
+    if channels % 8 or not 2 <= width <= 4:
+        unfit = f"needs a multiple of 8 channels and a filter width of 2 to 4, not {channels} and {width}"
+    kernel = choose_kernel(_OP, backend, _KERNEL, x, unfit)
     if kernel is None:
         y: Tensor = _CausalConv.apply(x, weight, bias, activation == "silu", reverse)
         return y
-    x = x.flip(1) if reverse else x
+    x = x.flip(1) if reverse else x.contiguous()  # a slice of a projection has strides that the kernel refuses
     y = kernel(x.transpose(1, 2), weight, bias, activation=activation).transpose(1, 2)
     return y.flip(1) if reverse else y
 

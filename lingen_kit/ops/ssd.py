@@ -72,7 +72,7 @@ def mamba_chunk_scan_combined(
 
     Raises:
         ValueError: A shape, dtype, direction or backend does not fit.
-        ImportError: `backend="mamba_ssm"` and it is not installed.
+        MissingPackage: `backend="mamba_ssm"` and it is not installed.
     """
     x, B, C, z = lower_for_autocast(x, B, C, z)
     _check(x, dt, A, B, C, chunk_size, D, z, dt_bias, initial_states, dt_limit, direction)

@@ -20,7 +20,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lingen_kit.data.sample import Batch
 from lingen_kit.data.sampler import derive_seed
-from lingen_kit.diffusion import FlowMatching, Sampler
+from lingen_kit.diffusion import FlowMatching, Sampler, seeded_noise
+from lingen_kit.errors import require_at_least
 from lingen_kit.models import Autoencoder, TextEncoder
 from lingen_kit.pipeline import DenoiserFactory, TextToVideoPipeline
 
@@ -69,6 +70,8 @@ class TextToVideo(LightningModule):
         super().__init__()
         if not 0 <= caption_dropout < 1:
             raise ValueError(f"caption_dropout {caption_dropout} must be at least 0 and below 1")
+        require_at_least("TextToVideo", 0, warmup_steps=warmup_steps, final_lr_ratio=final_lr_ratio)
+        require_at_least("TextToVideo", 1, frames=frames, height=height, width=width)
         self.pipeline = TextToVideoPipeline(
             denoiser,
             text_encoder,
@@ -80,6 +83,7 @@ class TextToVideo(LightningModule):
             width=width,
             fps=fps,
         )
+        self.pipeline.autoencoder.requires_grad_(False)  # it has a task of its own
         self.optimizer = optimizer
         self.warmup_steps, self.schedule_steps, self.final_lr_ratio = (
             warmup_steps,
@@ -95,10 +99,14 @@ class TextToVideo(LightningModule):
         # This rank's samples among those of the global batch: how many ranks share it makes no difference.
         indices = range(self.global_rank * len(latents), (self.global_rank + 1) * len(latents))
         total = len(latents) * self.trainer.world_size
-        seeds = [derive_seed("train", self.seed, self.global_step, batch_idx, index) for index in indices]
-        uniform, noise = _draw(seeds, latents)
-        # One time in each of `total` equal slices of the distribution: an estimate of low variance.
-        quantiles = (torch.tensor(list(indices)) + uniform[:, 0]) / total
+        step = derive_seed("step", self.seed, self.global_step, batch_idx)
+        noise = seeded_noise([derive_seed(step, index) for index in indices], latents.shape[1:]).to(latents.device)
+        generator = torch.Generator().manual_seed(step)
+        # One time in each of `total` equal slices of the distribution: an estimate of low variance. The slices are
+        # shuffled, or each rank would see its own range of times only.
+        slices = torch.randperm(total, generator=generator)[list(indices)]
+        uniform = torch.rand(total, 2, generator=generator, dtype=torch.float32)[list(indices)]
+        quantiles = (slices + uniform[:, 0]) / total
         dropped = uniform[:, 1] < self.caption_dropout
         captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped.tolist(), strict=True)]
         loss = self.losses(latents, captions, noise, self._times(quantiles, latents)).mean()
@@ -118,7 +126,8 @@ class TextToVideo(LightningModule):
         world = self.trainer.world_size  # ranks take turns through the samples
         indices = [(self._validated + i) * world + self.global_rank for i in range(len(latents))]
         self._validated += len(latents)
-        _, noise = _draw([derive_seed("validation", self.seed, index) for index in indices], latents)
+        seeds = [derive_seed("validation", self.seed, index) for index in indices]
+        noise = seeded_noise(seeds, latents.shape[1:]).to(latents.device)
         # Multiples of the golden ratio spread any number of samples evenly over (0, 1).
         quantiles = (0.5 + 0.618033988749895 * torch.tensor(indices, dtype=torch.float64)) % 1
         losses = self.losses(latents, batch["caption"], noise, self._times(quantiles, latents))
@@ -133,8 +142,9 @@ class TextToVideo(LightningModule):
         self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sample one video for each caption of the batch."""
-        return self.pipeline(batch["caption"], seed=derive_seed("predict", self.seed, batch_idx, self.global_rank))
+        """Sample one video for each caption of the batch, `(B, 3, T, H, W)` in [-1, 1]."""
+        seeds = [derive_seed("predict", self.seed, caption) for caption in batch["caption"]]
+        return self.pipeline(batch["caption"], seed=seeds)
 
     def losses(self, latents: Tensor, captions: list[str], noise: Tensor, t: Tensor) -> Tensor:
         """The loss of each sample `(B,)` for latents and noise `(B, C, T, H, W)` at times `(B,)`."""
@@ -149,7 +159,7 @@ class TextToVideo(LightningModule):
         return self.pipeline.autoencoder.encode(video)
 
     def _times(self, quantiles: Tensor, latents: Tensor) -> Tensor:
-        return self.pipeline.objective.times(quantiles.clamp(1e-5, 1 - 1e-5)).to(latents)
+        return self.pipeline.objective.times(quantiles.clamp(1e-5, 1 - 1e-5)).float().to(latents.device)
 
     def tokens_per_sample(self, batch: Batch) -> int:
         """Tokens that the denoiser reads for one video of the batch."""
@@ -158,7 +168,7 @@ class TextToVideo(LightningModule):
         return math.prod(self.pipeline.denoiser.grid(size))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer with weight decay on matrices alone, and warm-up followed by a cosine."""
+        """The optimizer, with no weight decay on vectors, and warm-up followed by a cosine."""
         layers = [m for m in self.pipeline.denoiser.blocks.modules() if isinstance(m, torch.nn.Linear)]
         hidden = {id(layer.weight) for layer in layers}
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -179,14 +189,3 @@ class TextToVideo(LightningModule):
         progress = min(1.0, max(0, step - self.warmup_steps) / max(1, self.schedule_steps - self.warmup_steps))
         cosine = (1 + math.cos(math.pi * progress)) / 2
         return warmup * (self.final_lr_ratio + (1 - self.final_lr_ratio) * cosine)
-
-
-def _draw(seeds: list[int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Two uniform numbers on the CPU and noise shaped as a sample of `like`, for each sample from its own seed.
-
-    Drawn on the CPU, so that a seed means the same on every device.
-    """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    uniform = torch.stack([torch.rand(2, generator=generator) for generator in generators])
-    noise = torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators])
-    return uniform, noise.to(like)

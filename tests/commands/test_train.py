@@ -1,6 +1,7 @@
 """The trainer's verbs through the real command line."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -92,12 +93,64 @@ def test_a_killed_run_resumes_to_the_same_weights(lingen: Callable, tiny: Path) 
     assert not Path("runs/killed/version_1").exists()  # continued in place
 
 
+def test_predict_writes_a_folder_that_trains(lingen: Callable, tiny: Path) -> None:
+    lingen("fit", "--config", tiny)
+    lingen("predict", "--config", tiny, "--ckpt_path", "last")
+    records = [json.loads(line) for line in Path("predictions/tiny/metadata.jsonl").read_text().splitlines()]
+    assert len(records) == 2
+    flags = ["--data", "lingen_kit.data.VideoFolder", "--data.root", "predictions/tiny", "--data.fps", "8"]
+    shape = ["--data.frames", "4", "--data.height", "16", "--data.width", "16", "--data.batch_size", "2"]
+    config = tiny.read_text()
+    start, end = config.index("data:"), config.index("model:")
+    Path("folder.yaml").write_text(config[:start] + config[end:])
+    lingen("fit", "--config", "folder.yaml", *flags, *shape, "--trainer.max_steps", "1")
+
+
 def test_validate_measures_a_checkpoint(lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lingen("fit", "--config", tiny)
     capsys.readouterr()
     lingen("validate", "--config", tiny, "--ckpt_path", LAST)
     assert "validation/loss" in capsys.readouterr().out
     assert not Path("runs/tiny/version_1").exists()
+
+    lingen("validate", "--config", tiny, "--ckpt_path", "last")
+    with pytest.raises(SystemExit):
+        lingen("validate", "--config", tiny)  # of random weights there is nothing to measure
+    assert "--ckpt_path" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match=r"objective.prediction: None -> x"):
+        lingen("validate", "--config", tiny, "--ckpt_path", "last",
+               "--model.objective", "FlowMatching", "--model.objective.prediction", "x")  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_renamed_run_resumes_into_its_last_checkpoint(lingen: Callable, tiny: Path) -> None:
+    lingen("fit", "--config", tiny, "--model.final_lr_ratio", "1")
+    Path("runs/tiny").rename("runs/renamed")
+    with pytest.warns(UserWarning, match="schedule_steps: 4 -> 8"):
+        lingen("fit", "--config", tiny, "--name", "renamed", "--ckpt_path", "last", "--trainer.max_steps", "8",
+               "--model.final_lr_ratio", "1")  # fmt: skip
+    checkpoints = Path("runs/renamed/version_0/checkpoints")
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
+    assert read_checkpoint(checkpoints / "last.ckpt")["global_step"] == 8
+    assert yaml.safe_load(Path("runs/renamed/version_0/config.yaml").read_text())["ckpt_path"] is None
+
+
+def test_without_a_run_folder_nothing_is_written_here(lingen: Callable, tiny: Path) -> None:
+    Path("config.yaml").write_text("mine")
+    lingen("fit", "--config", tiny, "--trainer.logger", "false", "--trainer.max_steps", "1")
+    assert Path("config.yaml").read_text() == "mine"
+
+
+def test_a_checkpoint_without_a_pipeline_is_named(
+    lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lingen("fit", "--config", tiny, "--trainer.max_steps", "1")
+    content = read_checkpoint(LAST)
+    for config in ("", "{}", "a: [1", "model: {init_args: {denoiser: torch.nn.Linear}}", "model: 3"):
+        torch.save({**content, CONFIG_KEY: config}, "odd.ckpt")
+        with pytest.raises(SystemExit):
+            lingen("sample", "--ckpt", "odd.ckpt", "--prompt", "a")
+        assert "odd.ckpt does not describe" in capsys.readouterr().err
 
 
 WRONG = {

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lingen_kit.mixers import MATE, Mamba2, SelfAttention, WindowAttention
 from lingen_kit.mixers.sequence import pool
+from lingen_kit.ops import naive
 from lingen_kit.scans import Raster
 
 MIXERS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -81,6 +82,43 @@ def test_review_tokens_show_the_end_to_the_first_token_of_a_causal_mixer() -> No
         assert bool(x.grad[0, -1, -1, -1].abs().sum() > 1e-5) is sees
 
 
+def test_both_directions_are_two_causal_mixers_that_share_their_projections() -> None:
+    """Each reads the review tokens first, then the video in its own direction; the gate is the video's."""
+    mixer = Mamba2(32, 0, head_dim=16, state_size=8, groups=2, scan=Raster(), review_pool=(2, 2, 2))
+    x = torch.randn(1, 2, 4, 4, 32)
+    tokens, overview = x.flatten(1, 3), pool(x, (2, 2, 2)).flatten(1, 3)
+    review = overview.shape[1]
+
+    def read(suffix: str, sequence: torch.Tensor) -> torch.Tensor:
+        _, x_b_c, dt = mixer.in_proj(sequence).split([64, 64 + 2 * 16, 4], -1)
+        conv = mixer.get_submodule("conv1d" + suffix)
+        mixed = naive.causal_conv1d(x_b_c, conv.weight.squeeze(1), conv.bias, activation="silu")
+        inner, b, c = mixed.split([64, 16, 16], -1)
+        dynamics = (getattr(mixer, name + suffix) for name in ("A_log", "D", "dt_bias"))
+        a_log, d, dt_bias = dynamics
+        y = naive.mamba_chunk_scan_combined(
+            inner.unflatten(-1, (4, 16)), dt, -a_log.exp(), b.unflatten(-1, (2, 8)), c.unflatten(-1, (2, 8)),
+            D=d, dt_bias=dt_bias, dt_softplus=True,
+        )  # fmt: skip
+        return y[:, review:].flatten(2)
+
+    forward = read("", torch.cat([overview, tokens], 1))
+    backward = read("_reverse", torch.cat([overview.flip(1), tokens.flip(1)], 1)).flip(1)
+    gate = torch.nn.functional.silu(mixer.in_proj(tokens)[..., :64])
+    grouped = ((forward + backward) * gate).unflatten(-1, (2, 32))
+    normed = grouped / (grouped.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    expected = mixer.out_proj(normed.flatten(-2) * mixer.norm.weight).view_as(x)
+    torch.testing.assert_close(mixer(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mate_adds_its_branches() -> None:
+    mixer = MIXERS["MATE"](32, 1)
+    x = torch.randn(2, 4, 4, 4, 32)
+    torch.testing.assert_close(mixer(x), mixer.ma(x) + mixer.te(x))
+    assert (mixer.ma(x).abs().amax() > 0) and (mixer.te(x).abs().amax() > 0)
+    assert mixer.flops((4, 4, 4)) == mixer.ma.flops((4, 4, 4)) + mixer.te.flops((4, 4, 4))
+
+
 def test_one_direction_mamba2_has_the_parameters_of_mamba_ssm() -> None:
     mixer = Mamba2(32, 0, head_dim=16, state_size=8, bidirectional=False)
     shapes = {name: tuple(p.shape) for name, p in mixer.named_parameters()}
@@ -130,9 +168,10 @@ def test_flops_of_mamba2_are_those_of_the_paper() -> None:
         (lambda: WindowAttention(32, 0, window=(0, 2, 2)), ["window", "(0, 2, 2)"]),
         (lambda: Mamba2(32, 0, head_dim=48), ["head_dim 48", "64"]),
         (lambda: Mamba2(32, 0, head_dim=16, groups=3), ["groups 3", "4 heads"]),
+        (lambda: Mamba2(32, 0, head_dim=0), ["head_dim 0", "at least 1"]),
         (lambda: Mamba2(32, 0, head_dim=16, review_pool=(0, 1, 1)), ["review_pool", "(0, 1, 1)"]),
     ],
-    ids=["heads", "window", "head_dim", "groups", "review_pool"],
+    ids=["heads", "window", "head_dim", "groups", "zero", "review_pool"],
 )
 def test_wrong_options_name_the_value(build: Callable, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:

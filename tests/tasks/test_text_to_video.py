@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 from lingen_kit.data import MovingShapes
 from lingen_kit.data.sample import collate
-from lingen_kit.diffusion import FlowMatching
+from lingen_kit.diffusion import FlowMatching, Sampler, seeded_noise
 from lingen_kit.mixers import SelfAttention
 from lingen_kit.models import Denoiser, WordEncoder
 from lingen_kit.tasks import TextToVideo
@@ -118,6 +118,25 @@ def test_a_sample_depends_on_its_own_seed_and_prompt() -> None:
     assert (together[0] - guided).abs().max() > 1e-4
     with pytest.raises(ValueError, match="2 seeds for 1 prompts"):
         pipeline(["a"], seed=[0, 1])
+
+
+def test_guidance_moves_from_the_unconditional_velocity_through_the_conditional(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline = _task(sampler=Sampler(schedule="uniform", steps=1)).pipeline
+
+    def stub(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        words = mask.sum(1) - 1  # 2 with the prompt below, 0 without
+        return (words.float() - x.flatten(1).sum(1) * 0)[:, None, None, None, None].expand_as(x) * 0.01 + 0.001
+
+    monkeypatch.setattr(pipeline, "denoiser", None)
+    object.__setattr__(pipeline, "denoiser", stub)
+    monkeypatch.setattr(type(pipeline), "device", torch.device("cpu"))
+    noise = seeded_noise([0], (3, 4, 16, 16))
+    for guidance in (1.0, 0.0, 3.0):
+        expected = noise + 0.001 + guidance * 0.02  # one Euler step: noise + u + g (c - u)
+        sample = pipeline(["a circle"], guidance=guidance)
+        torch.testing.assert_close(sample, expected.clamp(-1, 1))
 
 
 def test_caption_dropout_must_leave_captions() -> None:
