@@ -1,14 +1,44 @@
 """Checkpoints to resume from, and the configuration that each of them carries."""
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
 
 from lingen_kit.checkpoint import CONFIG_KEY
 from lingen_kit.errors import require_at_least
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and moves it over: a full disk or a kill leaves the old one whole.
+
+    Lightning goes through the system's temporary folder, and from another disk a move is a copy that can break off.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save to a local `path`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except Exception as error:
+            partial.unlink(missing_ok=True)
+            # torch reports a full disk as a RuntimeError about its zip writer.
+            raise OSError(f"cannot save checkpoint {path}: {error}; is the disk full?") from error
 
 
 class Checkpoint(ModelCheckpoint):
@@ -53,6 +83,24 @@ class Checkpoint(ModelCheckpoint):
         """Remember the best checkpoints of the run that is resumed; a validation has no use for them."""
         if self._fitting:
             super().load_state_dict(state_dict)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop a run that has diverged before its weights are saved over good ones.
+
+        The loss is looked at when it is logged and when a checkpoint is due: each look waits for the GPU.
+        """
+        every = self._every_n_train_steps or 1
+        look_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step % look_every == 0 or trainer.global_step % every == 0:
+            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            if isinstance(loss, Tensor) and not loss.isfinite().all():
+                raise ValueError(
+                    f"the loss is {loss.item()} at step {trainer.global_step}: training has diverged. Resume from the "
+                    "last checkpoint, or start again, with a lower learning rate or trainer.gradient_clip_val 1"
+                )
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step, whether or not the interval divides it."""

@@ -4,6 +4,7 @@ A checkpoint is a torch file that holds the run's whole configuration as YAML te
 else is needed to build the model. It is read with `weights_only=True`: no pickled code is executed.
 """
 
+import zipfile
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
+        raise FileNotFoundError(f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"checkpoint {path} cannot be read: it is empty, truncated or no checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises half a dozen types for damaged files
@@ -71,8 +74,8 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     try:
         pipeline = _build(yaml.safe_load(content[CONFIG_KEY])["model"]["init_args"])
     except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint {path} does not describe a text-to-video pipeline: {reason}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"checkpoint {path} does not describe a text-to-video pipeline: {reason[:400]}") from error
     prefix = "pipeline."
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)

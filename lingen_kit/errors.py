@@ -14,7 +14,7 @@ def require_at_least(owner: str, minimum: float, **values: float) -> None:
         ValueError: If one of `values` is below `minimum`, naming it.
     """
     for name, value in values.items():
-        if value < minimum:
+        if not value >= minimum:  # so that NaN is refused too
             raise ValueError(f"{owner}: {name} {value} must be at least {minimum}")
 
 

@@ -40,7 +40,7 @@ def test_a_shipped_config_explains_itself_and_builds(path: Path, build: Callable
 @pytest.mark.parametrize(("name", "billions"), [("dit", 3.36), ("lingen", 4.64)])
 def test_the_blocks_of_the_papers_models_add_up(name: str, billions: float, build: Callable) -> None:
     """14 d^2 + 2 d * text a layer for DiT at text width d, and MATE in place of the 4 d^2 of its attention."""
-    overlay = ROOT / "experiments" / "models" / f"{name}.yaml"
+    overlay = ROOT / "experiments" / "paper" / f"{name}_4b.yaml"
     text = ["--model.text_encoder", "lingen_kit.models.WordEncoder", "--model.text_encoder.dim", "2560"]
     model = build("--config", BASE, "--config", overlay, *text)
     assert sum(p.numel() for p in model.pipeline.denoiser.blocks.parameters()) / 1e9 == pytest.approx(

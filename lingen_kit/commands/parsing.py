@@ -60,7 +60,7 @@ def condense(message: str) -> str:
         if unknown and (owner := _owner(text[: unknown.start()], value, message)):
             text = f"{text[: unknown.start()]}unknown option {unknown[1]!r} of {owner}{_choices(owner)}"
         elif unknown:  # a flag for an object whose class only the config names
-            text += _SEE
+            text += "" if _SEE in text else _SEE
         elif missing := _MISSING.search(text):
             public = getattr(import_module(missing[1]), "__all__", None)
             text += f"; choose out of {', '.join(public)}" if public else ""
@@ -90,4 +90,6 @@ def _owner(path: str, value: str, message: str) -> str | None:
 def _choices(class_path: str) -> str:
     """The options of a class."""
     module, _, name = class_path.rpartition(".")
+    if not module:  # a short name: jsonargparse knew where to look, we do not
+        return ""
     return f"; choose out of {', '.join(signature(getattr(import_module(module), name)).parameters)}"

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -20,9 +21,9 @@ def main(verb: str, arguments: list[str]) -> None:
 
     pipeline = load_pipeline(options.ckpt).to(_device(options.device))
     fps = options.fps or pipeline.fps
-    options.out.mkdir(parents=True, exist_ok=True)
+    out = _output_folder(options.out)
     shown: list[tuple[torch.Tensor, str]] = []
-    with (options.out / "metadata.jsonl").open("w", encoding="utf-8") as metadata:
+    with (out / "metadata.jsonl").open("x", encoding="utf-8") as metadata:
         for start in range(0, len(prompts), options.batch_size):
             batch = prompts[start : start + options.batch_size]
             with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
@@ -36,7 +37,7 @@ def main(verb: str, arguments: list[str]) -> None:
                     seed=seeds[start : start + options.batch_size],
                 ).cpu()
             for i, (video, prompt) in enumerate(zip(videos, batch, strict=True), start):
-                path = options.out / f"{i:04d}_{_slug(prompt)}.{options.format}"
+                path = out / f"{i:04d}_{_slug(prompt)}.{options.format}"
                 {"mp4": write_mp4, "gif": write_gif}[options.format](path, video, fps)
                 record = {"file_name": path.name, "text": prompt, "seed": seeds[i], "ckpt": str(options.ckpt)}
                 record |= {"steps": options.steps or pipeline.sampler.steps}
@@ -45,9 +46,9 @@ def main(verb: str, arguments: list[str]) -> None:
                 metadata.flush()
             shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
             print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
-    sheet = options.out / "sheet.png"
+    sheet = out / "sheet.png"
     write_png(sheet, contact_sheet(torch.stack([video for video, _ in shown]), [prompt for _, prompt in shown]))
-    print(f"videos and metadata.jsonl in {options.out}\ncontact sheet     {sheet}")
+    print(f"videos and metadata.jsonl in {out}\ncontact sheet     {sheet}")
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:
@@ -69,12 +70,12 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--num", type=_positive, default=1, help="videos for each prompt (default 1)")
     add(
         "--seed",
-        type=int,
+        type=_seed,
         default=0,
         help="seed of the first video of each prompt, the next ones counting up (default 0)",
     )
     add("--steps", type=_positive, help="solver steps")
-    add("--guidance", type=float, help="classifier-free guidance scale; 1 is none")
+    add("--guidance", type=_finite, help="classifier-free guidance scale; 1 is none")
     add("--frames", type=_positive, help="frames of a video")
     add("--height", type=_positive, help="height in pixels")
     add("--width", type=_positive, help="width in pixels")
@@ -82,9 +83,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add(
         "--out",
         type=Path,
-        default=Path("samples"),
         metavar="DIR",
-        help="folder to write to (default samples)",
+        help="folder to write to (default: the next free number in samples/)",
     )
     add("--format", choices=["mp4", "gif"], default="mp4", help="file format (default mp4)")
     add("--batch_size", type=_positive, default=8, help="videos sampled at a time (default 8)")
@@ -94,27 +94,58 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value
 
 
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**62:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^62")
     return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = _finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _output_folder(wanted: Path | None) -> Path:
+    """Make the folder to write to; one that holds videos with captions already is never written over."""
+    if wanted is None:
+        taken = [int(path.name) for path in Path("samples").glob("*") if path.name.isdecimal()]
+        wanted = Path("samples") / f"{max(taken, default=-1) + 1:03d}"
+    if (wanted / "metadata.jsonl").exists():
+        raise ValueError(f"--out {wanted} already holds a metadata.jsonl, which would be lost; name another folder")
+    wanted.mkdir(parents=True, exist_ok=True)
+    return wanted
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
     prompts = list(options.prompt)
     if options.prompts:
         try:
-            lines = options.prompts.read_text(encoding="utf-8").splitlines()
+            lines = options.prompts.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"--prompts {options.prompts} is not UTF-8 text: {error}") from error
         prompts += [line.strip() for line in lines if line.strip()]
+    for prompt in prompts:
+        if not prompt.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise ValueError(f"prompt {prompt!r} holds characters that are no text")
     if not prompts:
         raise ValueError("no prompts: give --prompt TEXT, or --prompts FILE with one prompt a line")
     return prompts
@@ -126,6 +157,8 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if name == "meta":
+            raise RuntimeError("it holds no data")
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises an AssertionError
         raise ValueError(f"--device {name} cannot be used here; choose cpu, or auto: {error}") from error

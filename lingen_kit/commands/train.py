@@ -4,6 +4,8 @@
 version in place.
 """
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,24 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from omegaconf.errors import OmegaConfBaseException
 
-from callbacks.checkpoint import Checkpoint, RunConfig
+from callbacks.checkpoint import AtomicCheckpointIO, Checkpoint, RunConfig
 from callbacks.ema import EMA
+from callbacks.interrupt import Interrupt
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
 from callbacks.write_videos import WriteVideos
 from lingen_kit import runs
 from lingen_kit.checkpoint import changed_options, check_fits, read_checkpoint
 from lingen_kit.commands.parsing import PlainErrorParser, condense
+from lingen_kit.data.base import VideoDataModule
 
 
 def main(verb: str, arguments: list[str]) -> None:
     """Run one of the four verbs."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
     mode = {"parser_mode": "omegaconf+"}  # resolves interpolations once, after files and flags are merged
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -47,13 +52,22 @@ def main(verb: str, arguments: list[str]) -> None:
         save_config_callback=RunConfig,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
-        trainer_defaults={"use_distributed_sampler": False},  # the data modules share their samples out themselves
+        trainer_defaults={
+            "use_distributed_sampler": False,  # the data modules share their samples out themselves
+            "enable_model_summary": False,  # one line says it, see `after_instantiate_classes`
+            "callbacks": [Interrupt()],
+        },
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
         parser_class=PlainErrorParser,
         parser_kwargs={"prog": "python -m lingen_kit", **mode, verb: dict(mode)},
         args=[verb, *arguments],
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out advertisements and the devices that there are not."""
+    return not record.getMessage().startswith(("💡", "TPU available: False", "GPU available: False"))
 
 
 class TrainCLI(LightningCLI):
@@ -93,7 +107,9 @@ class TrainCLI(LightningCLI):
         """Lightning would look for hyperparameters in the checkpoint here; ours are in the config."""
 
     def after_instantiate_classes(self) -> None:
-        """Warn of what would crawl."""
+        """Say what is about to run, and warn of what would crawl."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        rank_zero_info(f"{type(self.model).__name__}: {parameters / 1e6:.1f} million parameters")
         if self.trainer.precision.startswith("bf16") and isinstance(self.trainer.accelerator, CPUAccelerator):
             rank_zero_warn(
                 f"trainer.precision {self.trainer.precision}: matrix products in bf16 are over 100 times slower than "
@@ -105,7 +121,13 @@ class TrainCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if trainer["precision"] is None and trainer["accelerator"] in ("auto", "gpu", "cuda"):
             kwargs["precision"] = "bf16-mixed" if torch.cuda.is_available() else None
+        if not trainer["plugins"]:
+            kwargs["plugins"] = [AtomicCheckpointIO()]
+        if trainer["val_check_interval"] == 0:
+            raise ValueError("trainer.val_check_interval 0 is no interval; give steps, or limit_val_batches 0 for none")
         self.run_name = self._get(self.config, "name") or self._config_stem()
+        if self.run_name != Path(self.run_name).name:
+            raise ValueError(f"--name {self.run_name!r} must be a plain name, without folders")
         version = None
         if self._get(self.config, "ckpt_path") == "last":
             version = runs.latest_resumable(self.run_name)
@@ -134,6 +156,12 @@ class TrainCLI(LightningCLI):
         dump = self._parser(self.subcommand).dump(
             self.config[self.subcommand], skip_unset=False, skip_link_targets=False
         )
+        max_steps = self._get(self.config, "trainer")["max_steps"]
+        if self.subcommand == "fit" and 0 <= max_steps <= content["global_step"]:
+            raise ValueError(
+                f"checkpoint {path} is at step {content['global_step']} already and trainer.max_steps is {max_steps}: "
+                "nothing is left to train; raise trainer.max_steps to go on"
+            )
         changed = changed_options(content, yaml.safe_load(dump)["model"])
         if changed:
             rank_zero_warn(f"checkpoint {path} was trained with other options of the model:\n  " + "\n  ".join(changed))
@@ -162,14 +190,24 @@ class TrainCLI(LightningCLI):
             return
         folder = Path(log_dir)
         last = folder / runs.CHECKPOINTS / runs.LAST
+        summary = self.datamodule.summary() if isinstance(self.datamodule, VideoDataModule) else None
         print(f"\nrun folder   {folder}")
-        for label, path in (
-            ("checkpoint", last),
-            ("samples", folder / "samples"),
-            ("metrics", folder / "metrics.csv"),
-        ):
+        for label, path in (("checkpoint", last), ("samples", folder / "samples"), ("metrics", folder / "metrics.csv")):
             if path.exists():
                 print(f"{label:12} {path}")
+        if summary:
+            print(f"data         {summary}")
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        stopped = next((c.received for c in callbacks if isinstance(c, Interrupt)), None)
+        if stopped is not None:
+            print(f"\nstopped by {stopped.name} at step {self.trainer.global_step}; to go on, repeat the command with")
+            print(f"  --name {self.run_name} --ckpt_path last")
+            sys.exit(128 + stopped)
         print("\nwhat to try next:")
-        print(f'  python -m lingen_kit sample --ckpt {last} --prompt "a red circle moves left" --out samples')
+        print(f'  python -m lingen_kit sample --ckpt {last} --prompt "{self._example_prompt()}"')
         print(f"  tensorboard --logdir {runs.ROOT}")
+
+    def _example_prompt(self) -> str:
+        """A caption of the validation data."""
+        dataset = self.datamodule.validation_dataset() if isinstance(self.datamodule, VideoDataModule) else None
+        return dataset[0]["caption"].replace('"', "'") if dataset is not None else "..."

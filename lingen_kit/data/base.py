@@ -1,6 +1,7 @@
 """What all data modules share: the size of a clip, the resumable order, the count of unusable files."""
 
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,17 @@ NAMED_IN_ERROR = 10
 
 class TooManyUnusable(ValueError):
     """More of the files than `max_bad_share` could not be used."""
+
+
+def capped(lines: list[str]) -> list[str]:
+    """The first of many lines, and one that says how many are left out."""
+    more = len(lines) - NAMED_IN_ERROR
+    return [*lines[:NAMED_IN_ERROR], f"and {more} more"] if more > 0 else lines
+
+
+def name_some(entries: Iterable[tuple[str, str]]) -> str:
+    """The first of many (source, reason), an indented line each."""
+    return "\n".join(f"  {line}" for line in capped([f"{source}: {reason}" for source, reason in entries]))
 
 
 class VideoDataModule(LightningDataModule):
@@ -65,8 +77,8 @@ class VideoDataModule(LightningDataModule):
         for name, (value, minimum) in least.items():
             if value < minimum:
                 raise ValueError(f"data.{name} is {value}; it must be at least {minimum}")
-        if fps <= 0:
-            raise ValueError(f"data.fps is {fps}; it must be above 0")
+        if not 0 < fps < math.inf:
+            raise ValueError(f"data.fps is {fps}; it must be above 0 and finite, such as 8")
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f"data.max_bad_share is {max_bad_share}; it is a share between 0 and 1")
         self.frames = frames
@@ -152,6 +164,13 @@ class VideoDataModule(LightningDataModule):
         """Each file that could not be used so far, with the reason, in the order of discovery."""
         return list(self._unusable.items())
 
+    def summary(self) -> str | None:
+        """One line on the files that could not be used so far; None if there were none."""
+        if not self._unusable:
+            return None
+        named = capped([f"{source} ({reason})" for source, reason in self._unusable.items()])
+        return f"{len(self._unusable)} of {self._file_count} files skipped: {'; '.join(named)}"
+
     def note_unusable(self, entries: Iterable[tuple[str, str]]) -> None:
         """Count files that cannot be used, given as (source, reason): each once, with a line in the log.
 
@@ -170,13 +189,10 @@ class VideoDataModule(LightningDataModule):
 
     def _too_many(self) -> str:
         bad, total = len(self._unusable), self._file_count
-        named = [f"  {source}: {reason}" for source, reason in list(self._unusable.items())[:NAMED_IN_ERROR]]
-        if bad > NAMED_IN_ERROR:
-            named.append(f"  and {bad - NAMED_IN_ERROR} more")
         return (
             f"{bad} of {total} files ({bad / total:.0%}) cannot be used, and data.max_bad_share allows"
             f" {self.max_bad_share:.0%}; repair or remove these, or allow more with --data.max_bad_share:\n"
-            + "\n".join(named)
+            + name_some(self._unusable.items())
         )
 
     def _batches_trained(self) -> int:

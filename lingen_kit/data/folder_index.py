@@ -5,6 +5,8 @@ from a `.txt` file beside each clip. Nothing is decoded here.
 """
 
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from lingen_kit.data.sampler import derive_seed
 METADATA = "metadata.jsonl"
 
 _NAMED_IN_ERROR = 10
+_KINDS = ", ".join(sorted(VIDEO_SUFFIXES))
 _HOW_TO_CAPTION = (
     f"write a caption into a .txt file beside each clip, or one line per clip into {METADATA}:"
     ' {"file_name": "clip.mp4", "text": "what the clip shows"}'
@@ -35,8 +38,9 @@ class FolderIndex:
 
     Attributes:
         clips: Files with a caption, in order of their names.
-        unusable: (path, reason) of files that lack a caption.
-        ignored: (path, reason) of files that are not part of the data set, such as pictures beside the clips.
+        unusable: (path, reason) of clips that lack a caption, are no files, or have a name or a caption that is
+            not text.
+        ignored: (path, reason) of what is not part of the data set, such as pictures beside the clips.
     """
 
     clips: list[Clip] = field(default_factory=list)
@@ -45,7 +49,7 @@ class FolderIndex:
 
 
 def index_folder(root: str | Path, images: bool) -> FolderIndex:
-    """List the clips below a folder, at any depth; hidden files and folders are left out.
+    """List the clips below a folder, at any depth; links are followed, hidden files and folders left out.
 
     Args:
         root: The folder.
@@ -55,21 +59,30 @@ def index_folder(root: str | Path, images: bool) -> FolderIndex:
         ValueError: If there is no such folder, no clip in it, no caption, or something wrong in
         `metadata.jsonl`.
     """
+    if not str(root):
+        raise ValueError("the folder of clips is ''; set data.root to a folder of video files, or to . for this one")
+    if _printable(str(root)) != str(root):
+        raise ValueError(f"the name of the folder of clips {_printable(str(root))} is not UTF-8; rename it")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"the folder of clips {folder} {problem}; set data.root to a folder of video files")
-    media = [path for path in sorted(folder.rglob("*")) if _is_media(path, folder)]
-    metadata = folder / METADATA
     index = FolderIndex()
-    if metadata.is_file():
+    media, others = _list_files(index, folder)
+    metadata = folder / METADATA
+    if os.path.lexists(metadata):
         _index_metadata(index, metadata, media)
     else:
         _index_sidecars(index, folder, media)
+        _note_lonely_captions(index, media, others)
     if not images:
-        for clip in [clip for clip in index.clips if clip.path.suffix.lower() in IMAGE_SUFFIXES]:
-            index.clips.remove(clip)
-            index.ignored.append((str(clip.path), "an image, which is a clip only where data.frames is 1"))
+        pictures = [str(clip.path) for clip in index.clips] + [path for path, _ in index.unusable]
+        reason = "an image, which is a clip only where data.frames is 1"
+        index.ignored += [(path, reason) for path in pictures if _is_image(path)]
+        index.clips = [clip for clip in index.clips if not _is_image(clip.path)]
+        index.unusable = [entry for entry in index.unusable if not _is_image(entry[0])]
+    index.unusable = [(_printable(path), _printable(reason)) for path, reason in index.unusable]
+    index.ignored = [(_printable(path), _printable(reason)) for path, reason in index.ignored]
     if not index.clips:
         raise ValueError(_nothing_usable(folder, index))
     return index
@@ -102,31 +115,104 @@ def _hash(name: str) -> float:
     return derive_seed("split", name) / 2**63
 
 
-def _is_media(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES and path.is_file()
+def _is_image(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _list_files(index: FolderIndex, folder: Path) -> tuple[list[Path], list[Path]]:
+    """What is named like a clip below a folder, and all other files, in order; adds to `index.ignored`.
+
+    Each folder is listed once, whatever links lead to it, and under its real place where that is in `folder`.
+    """
+    media: list[Path] = []
+    others: list[Path] = []
+    named_like_clips: list[Path] = []
+    visited: set[str] = set()
+
+    def cannot_list(error: OSError) -> None:
+        index.ignored.append((str(error.filename), f"a folder that cannot be listed: {error.strerror}"))
+
+    tops = [folder]
+    for top in tops:  # linked folders join the end while this goes on
+        for place, subfolders, names in os.walk(top, onerror=cannot_list):
+            real = os.path.realpath(place)
+            if real in visited:
+                index.ignored.append((place, "a link leads to this folder, which is listed already"))
+                subfolders.clear()
+                continue
+            visited.add(real)
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            paths = [Path(place, name) for name in subfolders]
+            tops += sorted(path for path in paths if path.is_symlink())
+            named_like_clips += [path for path in paths if _named_like_clip(path)]
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                (media if _named_like_clip(path) else others).append(path)
+    # A folder may be named after the video that its clips were cut from; then it is no failed clip.
+    cut = {parent for path in media for parent in path.parents}
+    media += [path for path in named_like_clips if path not in cut]
+    index.ignored += [
+        (str(path), reason) for path in sorted(others) if path.is_symlink() and (reason := _why_no_file(path))
+    ]
+    return sorted(media), sorted(others)
+
+
+def _named_like_clip(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+
+def _why_no_file(path: Path) -> str | None:
+    if os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "it is a folder, not a file"
+    if path.is_symlink() and not os.path.exists(path):
+        return f"it is a link to {os.readlink(path)}, where nothing is"
+    return "it is not a regular file"
+
+
+def _flaw(path: Path) -> str | None:
+    """What is wrong with a clip before anyone looks into it."""
+    if _printable(str(path)) != str(path):
+        return "its name is not UTF-8; rename it"
+    return _why_no_file(path)
+
+
+def _printable(text: str) -> str:
+    r"""Text that can be printed and stored: bytes that are not UTF-8 and halves of characters become `\udcff`."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _some(lines: Iterable[str]) -> str:
+    """The first of some lines, and how many more there are."""
+    first = list(lines)
+    more = [f"  and {len(first) - _NAMED_IN_ERROR} more"] if len(first) > _NAMED_IN_ERROR else []
+    return "\n".join(first[:_NAMED_IN_ERROR] + more)
 
 
 def _index_metadata(index: FolderIndex, metadata: Path, media: list[Path]) -> None:
     missing: list[str] = []
     listed: set[Path] = set()
-    for number, line in enumerate(_read_text(metadata).splitlines(), start=1):
+    for number, line in enumerate(_read_text(metadata).split("\n"), start=1):
         if not line.strip():
             continue
         name, text = _parse_line(line, f"{metadata}, line {number}")
         path = metadata.parent / name
         listed.add(path)
-        if not path.is_file():
-            missing.append(f"  line {number}: {name}")
+        if not os.path.lexists(path):
+            missing.append(f"  line {number}: {_printable(name)}")
+        elif flaw := _flaw(path):
+            index.unusable.append((str(path), flaw))
+        elif _printable(text) != text:
+            half = f"its text in {METADATA}, line {number}, holds half of a character (a lone surrogate): {text[:120]}"
+            index.unusable.append((str(path), half))
         elif not text.strip():
             index.unusable.append((str(path), f"its text in {METADATA}, line {number}, is empty"))
         else:
             index.clips.append(Clip(path, Path(name).as_posix(), text.strip()))
     if missing:
-        more = [f"  and {len(missing) - _NAMED_IN_ERROR} more"] if len(missing) > _NAMED_IN_ERROR else []
         raise ValueError(
             f"{metadata} names {len(missing)} files that do not exist; `file_name` is a path within"
-            f" {metadata.parent}; correct or remove these lines:\n" + "\n".join(missing[:_NAMED_IN_ERROR] + more)
+            f" {metadata.parent}; correct or remove these lines:\n" + _some(missing)
         )
     index.ignored += [(str(path), f"not listed in {METADATA}") for path in media if path not in listed]
     index.clips.sort(key=lambda clip: clip.name)
@@ -148,14 +234,24 @@ def _parse_line(line: str, where: str) -> tuple[str, str]:
 def _index_sidecars(index: FolderIndex, folder: Path, media: list[Path]) -> None:
     for path in media:
         sidecar = path.with_suffix(".txt")
-        if not sidecar.is_file():
+        captioned = sidecar.is_file()
+        if _is_image(path) and not captioned:
             # Pictures are often thumbnails; without a caption nobody meant them as clips.
-            image = path.suffix.lower() in IMAGE_SUFFIXES
-            (index.ignored if image else index.unusable).append((str(path), f"no caption: there is no {sidecar.name}"))
+            index.ignored.append((str(path), f"no caption: there is no {sidecar.name}"))
+        elif flaw := _flaw(path):
+            index.unusable.append((str(path), flaw))
+        elif not captioned:
+            index.unusable.append((str(path), f"no caption: there is no {sidecar.name}"))
         elif caption := " ".join(_read_text(sidecar).split()):
             index.clips.append(Clip(path, path.relative_to(folder).as_posix(), caption))
         else:
             index.unusable.append((str(path), f"no caption: {sidecar.name} is empty"))
+
+
+def _note_lonely_captions(index: FolderIndex, media: list[Path], others: list[Path]) -> None:
+    used = {path.with_suffix(".txt") for path in media}
+    reason = f"a caption without a clip: beside it is no file of that name and one of the kinds {_KINDS}"
+    index.ignored += [(str(path), reason) for path in others if path.suffix == ".txt" and path not in used]
 
 
 def _read_text(path: Path) -> str:
@@ -166,13 +262,15 @@ def _read_text(path: Path) -> str:
 
 
 def _nothing_usable(folder: Path, index: FolderIndex) -> str:
+    named = _some(f"  {path}: {reason}" for path, reason in index.unusable or index.ignored)
     if index.unusable:
-        path, reason = index.unusable[0]
         return (
-            f"none of the {len(index.unusable)} clips in {folder} has a caption ({path}: {reason}); {_HOW_TO_CAPTION}"
+            f"none of the {len(index.unusable)} clips in {folder} can be used; a clip is a video file with a caption"
+            f" ({_HOW_TO_CAPTION}):\n{named}"
         )
     if index.ignored:
-        path, reason = index.ignored[0]
-        return f"{folder} holds {len(index.ignored)} files, none of them a clip to use ({path}: {reason})"
-    kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-    return f"{folder} holds no video; set data.root to a folder with files of these kinds: {kinds}"
+        return (
+            f"{folder} holds {len(index.ignored)} files, none of them a clip to use; set data.root to a folder with"
+            f" files of these kinds: {_KINDS}; ignored are:\n{named}"
+        )
+    return f"{folder} holds no video; set data.root to a folder with files of these kinds: {_KINDS}"

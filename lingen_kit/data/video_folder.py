@@ -4,13 +4,17 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.base import VideoDataModule, name_some
 from lingen_kit.data.decode import UnreadableVideo, probe, read_clip
 from lingen_kit.data.folder_index import Clip, FolderIndex, index_folder, split
 from lingen_kit.data.sample import Sample
 from lingen_kit.data.sampler import derive_seed
 
 _log = logging.getLogger(__name__)
+
+
+class NothingReadable(ValueError):
+    """Not one file of a data set can be read."""
 
 
 class ClipDataset:
@@ -29,6 +33,8 @@ class ClipDataset:
         random_start: Take a stretch anywhere in the file, another one in each pass; otherwise from its
             middle.
         short: What becomes of files shorter than a clip, see `read_clip`.
+        others: Files of the folder that are not in this data set. If none of `clips` can be read, the error
+            names those of them, too, that cannot: with a whole folder of broken files all are named at once.
     """
 
     def __init__(
@@ -42,8 +48,10 @@ class ClipDataset:
         seed: int,
         random_start: bool,
         short: Literal["hold", "skip"] = "skip",
+        others: list[Clip] | None = None,
     ) -> None:
         self.clips = clips
+        self.others = others or []
         self.frames = frames
         self.height = height
         self.width = width
@@ -65,7 +73,7 @@ class ClipDataset:
         """The sample at `index` in a pass over the files.
 
         Raises:
-            UnreadableVideo: If not one of the files can be read.
+            NothingReadable: If not one of the files can be read; it names them.
         """
         skipped: list[tuple[str, str]] = []
         for place in range(index, index + len(self.clips)):
@@ -78,8 +86,18 @@ class ClipDataset:
             if skipped:
                 sample["skipped"] = skipped
             return sample
-        path, reason = skipped[0]
-        raise UnreadableVideo(path, f"{reason}; nor can any other of the {len(self.clips)} clips be read")
+        for clip in self.others:
+            try:
+                self._read(clip, epoch)
+            except UnreadableVideo as error:
+                skipped.append((error.path, error.reason))
+            else:  # the rest may be many, and most of them fine
+                break
+        bad = dict(skipped)  # a clip with two captions, or one that is on both sides of the split, counts once
+        raise NothingReadable(
+            f"no clip is left for training or for validation, as {len(bad)} cannot be read; repair, replace or remove"
+            f" these:\n{name_some(bad.items())}"
+        )
 
     def _read(self, clip: Clip, epoch: int) -> Sample:
         if clip.path not in self._durations:
@@ -107,7 +125,7 @@ class VideoFolder(VideoDataModule):
     their names; in a small folder both sides still get at least one, and a single clip serves as both.
 
     Args:
-        root: The folder; its subfolders belong to it.
+        root: The folder; its subfolders belong to it, linked ones too.
         frames: Frames of a clip. With 1, images count as clips.
         height: Pixels from top to bottom; clips are cropped in the middle and resized.
         width: Pixels from left to right.
@@ -163,19 +181,20 @@ class VideoFolder(VideoDataModule):
 
     def train_dataset(self) -> ClipDataset:
         """The training clips, at places that change from pass to pass."""
-        training, _ = split(self._folder().clips, self.validation_share)
-        return self._dataset(training, random_start=True)
+        training, validation = split(self._folder().clips, self.validation_share)
+        return self._dataset(training, random_start=True, others=validation)
 
     def validation_dataset(self) -> ClipDataset:
         """The validation clips, each from its middle."""
-        _, validation = split(self._folder().clips, self.validation_share)
-        return self._dataset(validation[: self.validation_size], random_start=False)
+        training, validation = split(self._folder().clips, self.validation_share)
+        shown, spare = validation[: self.validation_size], validation[self.validation_size :]
+        return self._dataset(shown, random_start=False, others=spare + training)
 
     def skipped_report(self) -> list[tuple[str, str]]:
         """Each file that could not be used so far or is not part of the data, with the reason."""
         return super().skipped_report() + self._folder().ignored
 
-    def _dataset(self, clips: list[Clip], random_start: bool) -> ClipDataset:
+    def _dataset(self, clips: list[Clip], random_start: bool, others: list[Clip]) -> ClipDataset:
         return ClipDataset(
             clips,
             frames=self.frames,
@@ -185,6 +204,7 @@ class VideoFolder(VideoDataModule):
             seed=self.seed,
             random_start=random_start,
             short=self.short,
+            others=others,
         )
 
     def _folder(self) -> FolderIndex:

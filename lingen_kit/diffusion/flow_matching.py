@@ -9,6 +9,7 @@ where the squared error is taken are two separate choices. With b = 1 - (1 - s) 
 Letters: B batch, C channels, T frames, H height, W width.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -45,8 +46,11 @@ class FlowMatching:
         min_denominator: float = 0.05,
     ) -> None:
         """Keep the choices."""
-        if time_std <= 0 or min_denominator <= 0:
-            raise ValueError(f"time_std {time_std} and min_denominator {min_denominator} must be above 0")
+        if not (time_std > 0 and min_denominator > 0 and math.isfinite(time_mean)):
+            raise ValueError(
+                f"time_std {time_std} and min_denominator {min_denominator} must be above 0 and "
+                f"time_mean {time_mean} finite"
+            )
         self.prediction: Space = prediction
         self.loss_space: Space = loss_space
         self.time_mean, self.time_std, self.min_denominator = time_mean, time_std, min_denominator

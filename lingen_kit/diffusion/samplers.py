@@ -3,6 +3,7 @@
 A solver walks `x` along `dx/dt = velocity(x, t)` from t = 0 (noise) to t = 1 (data) over given times.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
@@ -80,6 +81,8 @@ class Sampler:
     ) -> None:
         """Keep the choices."""
         _check_steps(steps)
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance {guidance} must be a finite number")
         self.method: Method = method
         self.schedule: Schedule = schedule
         self.steps, self.guidance = steps, guidance

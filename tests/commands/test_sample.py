@@ -52,6 +52,19 @@ def test_a_seed_is_a_video_and_options_are_obeyed(lingen: Callable, tiny: Path) 
     assert videos["d"].shape[1] / videos["d"].shape[2] == pytest.approx(8 / 12, abs=0.01)
 
 
+def test_captions_that_are_there_are_not_written_over(
+    lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lingen("fit", "--config", tiny, "--trainer.max_steps", 1)
+    for _ in range(2):
+        lingen("sample", "--ckpt", CKPT, "--prompt", "a")
+    assert sorted(path.parent.name for path in Path("samples").glob("*/metadata.jsonl")) == ["000", "001"]
+    with pytest.raises(SystemExit):
+        lingen("sample", "--ckpt", CKPT, "--prompt", "a", "--out", "samples/000")
+    assert "already holds" in capsys.readouterr().err
+    assert Path("samples/000/metadata.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -61,8 +74,12 @@ def test_a_seed_is_a_video_and_options_are_obeyed(lingen: Callable, tiny: Path) 
         (("--prompt", "a", "--height", "15"), "height 15"),
         (("--prompt", "a", "--steps", "0"), "0 is below 1"),
         (("--prompt", "a", "--device", "cuda:7"), "cuda:7"),
+        (("--prompt", "a", "--device", "meta"), "meta"),
+        (("--prompt", "a", "--guidance", "nan"), "finite"),
+        (("--prompt", "a", "--seed", str(10**30)), "2^62"),
+        (("--prompt", "a\x00b"), "no text"),
     ],
-    ids=["no prompt", "no file", "too long", "height", "steps", "device"],
+    ids=["no prompt", "no file", "too long", "height", "steps", "device", "meta", "guidance", "seed", "no text"],
 )
 def test_wrong_options_are_explained(
     lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: str

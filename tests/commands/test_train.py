@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 import yaml
 
+from callbacks import AtomicCheckpointIO
 from lingen_kit.checkpoint import CONFIG_KEY, load_pipeline, read_checkpoint
+from lingen_kit.tasks import TextToVideo
 
 LAST = Path("runs/tiny/version_0/checkpoints/last.ckpt")
 
@@ -93,6 +96,75 @@ def test_a_killed_run_resumes_to_the_same_weights(lingen: Callable, tiny: Path) 
     assert not Path("runs/killed/version_1").exists()  # continued in place
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_saves_its_last_step(
+    lingen: Callable,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    step = TextToVideo.training_step
+
+    def interrupted(task: TextToVideo, batch: dict, batch_idx: int) -> torch.Tensor:
+        if task.global_step == 4:
+            signal.raise_signal(number)
+        return step(task, batch, batch_idx)
+
+    command = ["fit", "--config", str(tiny), "--trainer.max_steps", "9", "--checkpoint.every_n_train_steps", "100"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TextToVideo, "training_step", interrupted)
+        with pytest.raises(SystemExit) as exit_:
+            lingen(*command)
+    assert exit_.value.code == 128 + number
+    assert read_checkpoint(LAST)["global_step"] == 5
+    assert "--name tiny --ckpt_path last" in capsys.readouterr().out
+    lingen(*command, "--ckpt_path", "last")
+    lingen(*command, "--name", "whole")
+    resumed, whole = (read_checkpoint(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("tiny", "whole"))
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(resumed[part][key], value) for key, value in whole[part].items())
+
+
+def test_a_diverged_run_stops_and_keeps_its_checkpoint(
+    lingen: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = TextToVideo.losses
+    monkeypatch.setattr(
+        TextToVideo, "losses", lambda task, *x: losses(task, *x) * (1 if task.global_step < 3 else torch.nan)
+    )
+    with pytest.raises(SystemExit) as exit_:
+        lingen("fit", "--config", tiny)
+    assert exit_.value.code == 2
+    assert "the loss is nan at step 4" in capsys.readouterr().err
+    content = read_checkpoint(LAST)
+    assert content["global_step"] == 2
+    assert all(value.isfinite().all() for value in content["state_dict"].values())
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    def full(content: dict, file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match=r"last.ckpt.*disk full"):
+            AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_finished_run_is_not_resumed(lingen: Callable, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lingen("fit", "--config", tiny)
+    with pytest.raises(SystemExit):
+        lingen("fit", "--config", tiny, "--ckpt_path", "last")
+    assert "at step 4 already" in capsys.readouterr().err
+
+
 def test_predict_writes_a_folder_that_trains(lingen: Callable, tiny: Path) -> None:
     lingen("fit", "--config", tiny)
     lingen("predict", "--config", tiny, "--ckpt_path", "last")
@@ -166,6 +238,10 @@ WRONG = {
     "no folder": (["--data", "lingen_kit.data.VideoFolder", "--data.root", "nowhere"], ["nowhere", "data.root"]),
     "no checkpoint": (["--ckpt_path", "nope.ckpt"], ["nope.ckpt"]),
     "nothing to resume": (["--ckpt_path", "last", "--name", "new"], ["nothing to resume", "new"]),
+    "no interval": (["--trainer.val_check_interval", "0"], ["val_check_interval 0"]),
+    "folders in the name": (["--name", "../x"], ["--name '../x'"]),
+    "not a number": (["--model.sampler.guidance", ".nan"], ["guidance nan"]),
+    "no depth": (["--model.denoiser.depth", "0"], ["depth 0", "at least 1"]),
     "no such verb": (None, ["fti", "fit", "sample"]),
 }
 

@@ -284,6 +284,18 @@ def test_unusable_files_are_named_once_and_counted(tmp_path: Path, caplog: pytes
     assert sorted(caplog.messages) == ["skipped bad3.mp4: truncated", "skipped bad7.mp4: truncated"]
 
 
+def test_summary_counts_and_names_what_was_skipped() -> None:
+    data = CountedData(length=400)
+    assert data.summary() is None
+    data.note_unusable([("a.mp4", "truncated")])
+    data.note_unusable([("a.mp4", "truncated"), ("b.mp4", "too short")])
+    assert data.summary() == "2 of 400 files skipped: a.mp4 (truncated); b.mp4 (too short)"
+    data.note_unusable((f"{number}.mp4", "truncated") for number in range(12))
+    summary = data.summary() or ""
+    assert summary.startswith("14 of 400 files skipped: a.mp4 (truncated); b.mp4")
+    assert summary.endswith("7.mp4 (truncated); and 4 more")
+
+
 def test_too_many_unusable_files_stop_training(tmp_path: Path) -> None:
     with pytest.raises(TooManyUnusable) as caught:
         train(tmp_path, CountedData(length=40, unusable=frozenset({3, 7, 9})))
@@ -321,6 +333,9 @@ def test_without_a_trainer_a_loader_goes_through_the_passes() -> None:
         ("batch_size", 0, r"data\.batch_size is 0; it must be at least 1"),
         ("num_workers", -1, r"data\.num_workers is -1; it must be at least 0"),
         ("fps", 0.0, r"data\.fps is 0\.0; it must be above 0"),
+        ("fps", -8.0, r"data\.fps is -8\.0; it must be above 0"),
+        ("fps", float("nan"), r"data\.fps is nan; it must be above 0 and finite, such as 8"),
+        ("fps", float("inf"), r"data\.fps is inf; it must be above 0 and finite, such as 8"),
         ("samples_per_epoch", 0, r"data\.samples_per_epoch is 0"),
     ],
 )

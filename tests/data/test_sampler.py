@@ -82,6 +82,8 @@ def test_derived_seeds_differ_with_every_part() -> None:
     seeds = {derive_seed("order", seed, epoch) for seed in range(20) for epoch in range(20)}
     assert len(seeds) == 400
     assert derive_seed("a", 1) == derive_seed("a", 1) != derive_seed("b", 1)
+    assert len({derive_seed(name) for name in ("\udce9.mp4", "\udcea.mp4", "\ud83d.mp4")}) == 3
+    assert derive_seed("café") == 3151342568496262129  # as stored runs have it
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
