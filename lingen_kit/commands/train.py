@@ -6,6 +6,7 @@ version in place.
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from lingen_kit.data.base import VideoDataModule
 
 def main(verb: str, arguments: list[str]) -> None:
     """Run one of the four verbs."""
+    # Lightning 2.6 asks PyTorch for a name that it has renamed.
+    warnings.filterwarnings("ignore", message="`isinstance\\(treespec, LeafSpec\\)`", category=FutureWarning)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
     mode = {"parser_mode": "omegaconf+"}  # resolves interpolations once, after files and flags are merged
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)

@@ -48,6 +48,36 @@ def test_a_mixer_is_swapped_by_one_flag(lingen: Callable, tiny: Path, swap: list
     assert list(Path("runs/tiny/version_0").glob("events.out.tfevents.*"))
 
 
+NEW_MIXER = """
+from torch import Tensor, nn
+from lingen_kit.mixers import Mixer
+
+
+class Mean(Mixer):
+    '''Adds a projection of the mean over all tokens.'''
+
+    def __init__(self, dim: int, layer: int, *, scale: float = 1.0) -> None:
+        super().__init__(dim, layer)
+        self.proj = nn.Linear(dim, dim)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.proj(x.mean((1, 2, 3), keepdim=True)).expand_as(x)
+
+    def flops(self, grid: tuple[int, int, int]) -> int:
+        return 2 * self.dim**2
+"""
+
+
+def test_a_new_mixer_is_one_file_and_one_flag(
+    lingen: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch, run_dir: Path
+) -> None:
+    (run_dir / "my_mixers.py").write_text(NEW_MIXER)
+    monkeypatch.syspath_prepend(run_dir)
+    lingen("fit", "--config", tiny, "--model.denoiser.mixer", "my_mixers.Mean", "--model.denoiser.mixer.scale", "0.5")
+    assert [block.mixer.scale for block in load_pipeline(LAST).denoiser.blocks] == [0.5, 0.5]
+
+
 def test_the_saved_config_runs_as_it_is_and_gives_the_same_weights(lingen: Callable, tiny: Path) -> None:
     lingen("fit", "--config", tiny)
     lingen("fit", "--config", "runs/tiny/version_0/config.yaml", "--name", "again")
