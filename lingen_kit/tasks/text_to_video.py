@@ -110,7 +110,7 @@ class TextToVideo(LightningModule):
         dropped = uniform[:, 1] < self.caption_dropout
         captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped.tolist(), strict=True)]
         loss = self.losses(latents, captions, noise, self._times(quantiles, latents)).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents), sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -126,6 +126,30 @@ def test_a_killed_run_resumes_to_the_same_weights(lingen: Callable, tiny: Path) 
     assert not Path("runs/killed/version_1").exists()  # continued in place
 
 
+def test_two_ranks_train_what_one_rank_does(lingen: Callable, tiny: Path) -> None:
+    """The same global batch on two gloo ranks: the same losses, the same weights but for the order of sums."""
+    both = ["fit", "--config", str(tiny), "--data.validation_size", "4", "--model.denoiser.mixer", "MATE"]
+    ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2", "--name", "two"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(
+        [sys.executable, "-m", "lingen_kit", *both, *ranks],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    lingen(*both, "--data.batch_size", "4", "--name", "one")
+    logged = {}
+    for name in ("one", "two"):
+        with Path(f"runs/{name}/version_0/metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["name"].endswith("/loss")]
+        logged[name] = {(row["step"], row["name"]): float(row["value"]) for row in rows}
+    assert logged["two"] == pytest.approx(logged["one"], rel=1e-5)
+    one, two = (read_checkpoint(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("one", "two"))
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_saves_its_last_step(
     lingen: Callable,
