@@ -23,19 +23,20 @@ def main(verb: str, arguments: list[str]) -> None:
     fps = options.fps or pipeline.fps
     out = _output_folder(options.out)
     shown: list[tuple[torch.Tensor, str]] = []
-    with (out / "metadata.jsonl").open("x", encoding="utf-8") as metadata:
-        for start in range(0, len(prompts), options.batch_size):
-            batch = prompts[start : start + options.batch_size]
-            with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
-                videos = pipeline(
-                    batch,
-                    frames=options.frames,
-                    height=options.height,
-                    width=options.width,
-                    steps=options.steps,
-                    guidance=options.guidance,
-                    seed=seeds[start : start + options.batch_size],
-                ).cpu()
+    for start in range(0, len(prompts), options.batch_size):
+        batch = prompts[start : start + options.batch_size]
+        with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
+            videos = pipeline(
+                batch,
+                frames=options.frames,
+                height=options.height,
+                width=options.width,
+                steps=options.steps,
+                guidance=options.guidance,
+                seed=seeds[start : start + options.batch_size],
+            ).cpu()
+        out.mkdir(parents=True, exist_ok=True)  # only now: a call that fails leaves nothing behind
+        with (out / "metadata.jsonl").open("a", encoding="utf-8") as metadata:
             for i, (video, prompt) in enumerate(zip(videos, batch, strict=True), start):
                 path = out / f"{i:04d}_{_slug(prompt)}.{options.format}"
                 {"mp4": write_mp4, "gif": write_gif}[options.format](path, video, fps)
@@ -43,9 +44,8 @@ def main(verb: str, arguments: list[str]) -> None:
                 record |= {"steps": options.steps or pipeline.sampler.steps}
                 record |= {"guidance": pipeline.sampler.guidance if options.guidance is None else options.guidance}
                 metadata.write(json.dumps(record, ensure_ascii=False) + "\n")
-                metadata.flush()
-            shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
-            print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
+        shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
+        print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
     sheet = out / "sheet.png"
     write_png(sheet, contact_sheet(torch.stack([video for video, _ in shown]), [prompt for _, prompt in shown]))
     print(f"videos and metadata.jsonl in {out}\ncontact sheet     {sheet}")
@@ -125,13 +125,12 @@ def _positive_float(text: str) -> float:
 
 
 def _output_folder(wanted: Path | None) -> Path:
-    """Make the folder to write to; one that holds videos with captions already is never written over."""
+    """The folder to write to; one that holds videos with captions already is never written over."""
     if wanted is None:
         taken = [int(path.name) for path in Path("samples").glob("*") if path.name.isdecimal()]
         wanted = Path("samples") / f"{max(taken, default=-1) + 1:03d}"
     if (wanted / "metadata.jsonl").exists():
         raise ValueError(f"--out {wanted} already holds a metadata.jsonl, which would be lost; name another folder")
-    wanted.mkdir(parents=True, exist_ok=True)
     return wanted
 
 

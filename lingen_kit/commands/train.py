@@ -16,7 +16,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from omegaconf.errors import OmegaConfBaseException
 
@@ -120,32 +120,46 @@ class TrainCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the trainer its run folder, unless the config names a logger of its own, and bf16 on a GPU."""
+        """Fill in what the config leaves open: bf16 on a GPU, checkpoints that survive a full disk, the run folder."""
         trainer = self._get(self.config_init, "trainer")
+        if trainer["val_check_interval"] == 0:
+            raise ValueError("trainer.val_check_interval 0 is no interval; give steps, or limit_val_batches 0 for none")
         if trainer["precision"] is None and trainer["accelerator"] in ("auto", "gpu", "cuda"):
             kwargs["precision"] = "bf16-mixed" if torch.cuda.is_available() else None
         if not trainer["plugins"]:
             kwargs["plugins"] = [AtomicCheckpointIO()]
-        if trainer["val_check_interval"] == 0:
-            raise ValueError("trainer.val_check_interval 0 is no interval; give steps, or limit_val_batches 0 for none")
-        self.run_name = self._get(self.config, "name") or self._config_stem()
-        if self.run_name != Path(self.run_name).name:
-            raise ValueError(f"--name {self.run_name!r} must be a plain name, without folders")
-        version = None
-        if self._get(self.config, "ckpt_path") == "last":
-            version = runs.latest_resumable(self.run_name)
-            last = runs.folder(self.run_name, version) / runs.CHECKPOINTS / runs.LAST
-            self.config_init[self.subcommand]["ckpt_path"] = str(last)
+        self.run_name = self._run_name()
+        resumed = self._resolve_last()
         self._check_checkpoint()
         # For config.yaml, which is to run as it is: from the start, and under the same name.
         self.config[self.subcommand]["name"] = self.run_name
         self.config[self.subcommand]["ckpt_path"] = None
         if self.subcommand == "fit" and trainer["logger"] in (None, True):
-            if version is None:
-                version = runs.next_version(self.run_name, reserve=getattr(rank_zero_only, "rank", 0) == 0)
-            board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
-            kwargs["logger"] = [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
+            kwargs["logger"] = self._loggers(resumed)
         return super().instantiate_trainer(**kwargs)
+
+    def _run_name(self) -> str:
+        files = self._get(self.config, "config") or ["run"]
+        name = self._get(self.config, "name") or "-".join(Path(str(file)).stem for file in files)
+        if name != Path(name).name:
+            raise ValueError(f"--name {name!r} must be a plain name, without folders")
+        return name
+
+    def _resolve_last(self) -> int | None:
+        """Put the newest checkpoint of this run in the place of `--ckpt_path last`; the version that it is in."""
+        if self._get(self.config, "ckpt_path") != "last":
+            return None
+        version = runs.latest_resumable(self.run_name)
+        last = runs.folder(self.run_name, version) / runs.CHECKPOINTS / runs.LAST
+        self.config_init[self.subcommand]["ckpt_path"] = str(last)
+        return version
+
+    def _loggers(self, version: int | None) -> list[Logger]:
+        """TensorBoard and CSV in the folder of a version of the run, a new one if None."""
+        if version is None:
+            version = runs.next_version(self.run_name, reserve=getattr(rank_zero_only, "rank", 0) == 0)
+        board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
+        return [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
 
     def _check_checkpoint(self) -> None:
         """Refuse a damaged checkpoint, or one of another model, before anything starts; name what has changed."""
@@ -153,6 +167,8 @@ class TrainCLI(LightningCLI):
         if path is None:
             if self.subcommand != "fit":
                 raise ValueError(f"{self.subcommand} needs a checkpoint to measure: --ckpt_path FILE, or last")
+            return
+        if path in ("best", "hpc", "registry"):  # Lightning's own words, which it resolves later
             return
         content = read_checkpoint(path)
         check_fits(content, path, self.model)
@@ -181,10 +197,6 @@ class TrainCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Read checkpoints as data only: no pickled code is executed."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
-
-    def _config_stem(self) -> str:
-        files = self._get(self.config, "config") or ["run"]
-        return "-".join(Path(str(file)).stem for file in files)
 
     def after_fit(self) -> None:
         """Say where everything is and what to try next."""

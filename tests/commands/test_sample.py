@@ -63,6 +63,9 @@ def test_captions_that_are_there_are_not_written_over(
         lingen("sample", "--ckpt", CKPT, "--prompt", "a", "--out", "samples/000")
     assert "already holds" in capsys.readouterr().err
     assert Path("samples/000/metadata.jsonl").read_text()
+    with pytest.raises(SystemExit):
+        lingen("sample", "--ckpt", CKPT, "--prompt", "a", "--out", "failed", "--frames", "8")
+    assert not Path("failed").exists()
 
 
 @pytest.mark.parametrize(
