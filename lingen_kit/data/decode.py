@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import torch
@@ -17,9 +17,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn import functional as F
-
-# A title in some other encoding is no reason to refuse a video. PyAV 19 thinks so too and has dropped the option.
-_LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 VIDEO_SUFFIXES = frozenset(
     [".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"]
@@ -181,7 +178,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if file.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     try:
-        with av.open(str(file), **_LENIENT) as container:
+        with av.open(str(file), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise UnreadableVideo(path, "it contains no video stream")
             stream = container.streams.video[0]
