@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import nn
+from torch import Tensor, nn
 
 from lingen_kit.pipeline import TextToVideoPipeline
 
@@ -43,13 +43,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_fits(content: dict[str, Any], path: str | Path, module: nn.Module) -> None:
-    """Compare the weights in a checkpoint's content with a module's, before anything is loaded.
+def check_fits(weights: dict[str, Tensor], path: str | Path, module: nn.Module) -> None:
+    """Compare the `weights` read from a checkpoint with a module's, before anything is loaded.
 
     Raises:
         ValueError: If names or shapes differ.
     """
-    states = content["state_dict"], module.state_dict()
+    states = weights, module.state_dict()
     stored, wanted = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
     differing = [name for name in stored | wanted if stored.get(name) != wanted.get(name)]
     if differing:
@@ -80,7 +80,7 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    check_fits({"state_dict": weights}, path, pipeline)
+    check_fits(weights, path, pipeline)
     pipeline.load_state_dict(weights)
     return pipeline.eval()
 

@@ -171,7 +171,7 @@ class TrainCLI(LightningCLI):
         if path in ("best", "hpc", "registry"):  # Lightning's own words, which it resolves later
             return
         content = read_checkpoint(path)
-        check_fits(content, path, self.model)
+        check_fits(content["state_dict"], path, self.model)
         dump = self._parser(self.subcommand).dump(
             self.config[self.subcommand], skip_unset=False, skip_link_targets=False
         )

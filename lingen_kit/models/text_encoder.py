@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
+from lingen_kit.mixers.attention import split_heads
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -54,8 +55,7 @@ class WordEncoder(TextEncoder):
         super().__init__()
         require_at_least("WordEncoder", 1, dim=dim, heads=heads, buckets=buckets, max_words=max_words)
         require_at_least("WordEncoder", 0, depth=depth)
-        if dim % heads:
-            raise ValueError(f"heads {heads} of the text encoder does not divide its width dim {dim}")
+        split_heads(dim, heads, "the text encoder")
         self.dim, self.buckets, self.max_words = dim, buckets, max_words
         self.words = nn.Embedding(buckets, dim)
         self.start = nn.Parameter(torch.randn(dim))
