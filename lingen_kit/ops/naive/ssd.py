@@ -1,9 +1,8 @@
-"""Slow, obviously right twins of the fast operators; tests compare both outputs and gradients with them.
+"""The state space dual as the recurrence that it is, one token after the other.
 
-The state space dual is the recurrence of "Transformers are SSMs" (Dao and Gu 2024, equation 2 with a scalar
-times identity state matrix), run one token after the other and differentiated by autograd.
+Source: "Transformers are SSMs" (Dao and Gu 2024), equation 2 with a scalar times identity state matrix.
 
-Letters: B batch, L length, D channels, K kernel width, H heads, P head dim, G groups, N state size.
+Letters: B batch, L length, H heads, P head dim, G groups, N state size.
 """
 
 from typing import Literal
@@ -77,52 +76,3 @@ def mamba_chunk_scan_combined(
     if z is not None:
         y = y * F.silu(z)
     return (y, final_states) if return_final_states else y
-
-
-def causal_conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    activation: Literal["silu"] | None = None,
-    *,
-    reverse: bool = False,
-) -> Tensor:
-    """Tap-by-tap twin of `lingen_kit.ops.conv.causal_conv1d`: position t sees t-K+1 .. t (t .. t+K-1 reversed)."""
-    length, width = x.shape[1], weight.shape[1]
-    rows = []
-    for t in range(length):
-        row = torch.zeros_like(x[:, 0])  # B D
-        for k in range(width):
-            source = t + (width - 1 - k) if reverse else t - (width - 1 - k)
-            if 0 <= source < length:
-                row = row + weight[:, k] * x[:, source]
-        rows.append(row if bias is None else row + bias)
-    y = torch.stack(rows, dim=1)
-    return F.silu(y) if activation == "silu" else y
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention written out; arguments as in `ops.attention.attention`."""
-    scores = torch.einsum("blap,bsap->bals", q, k) / q.shape[-1] ** 0.5
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return torch.einsum("bals,bsap->blap", scores.softmax(-1), v)
-
-
-def window_attention(
-    q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int, int], shift: tuple[int, int, int] = (0, 0, 0)
-) -> Tensor:
-    """Full attention under a mask of all token pairs: a pair sees each other if it shares a window on every axis.
-
-    Arguments as in `ops.attention.window_attention`.
-    """
-    grid = q.shape[1:4]
-    tokens = grid.numel()
-    together = torch.ones(1, tokens, tokens, dtype=torch.bool)
-    places = torch.stack(torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij"), -1).flatten(0, 2)
-    for axis, size in enumerate(grid):
-        offset = shift[axis] if size > window[axis] else 0
-        number = torch.div(places[:, axis] - offset, window[axis], rounding_mode="floor")
-        together = together & (number[:, None] == number)
-    out = attention(q.flatten(1, 3), k.flatten(1, 3), v.flatten(1, 3), mask=together[:, None])
-    return out.view_as(q)

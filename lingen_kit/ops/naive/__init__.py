@@ -1,0 +1,10 @@
+"""Slow, obviously right twins of the fast operators, differentiated by autograd.
+
+Tests compare both outputs and gradients with them. A twin has the name and arguments of its operator.
+"""
+
+from lingen_kit.ops.naive.attention import attention, window_attention
+from lingen_kit.ops.naive.conv import causal_conv1d
+from lingen_kit.ops.naive.ssd import mamba_chunk_scan_combined
+
+__all__ = ["attention", "causal_conv1d", "mamba_chunk_scan_combined", "window_attention"]
