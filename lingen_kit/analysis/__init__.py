@@ -1,0 +1,1 @@
+"""What the kit says of architectures without training them: FLOPs, latency, memory, adjacency of tokens."""
