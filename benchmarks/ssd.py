@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
-from lingen_kit.ops.ssd_chunks import choose_chunk_size
+from lingen_kit.ops.ssd_segments import choose_chunk_size
 
 LISTING_CHUNKS = (32, 64, 128, 256)
 

@@ -1,12 +1,12 @@
-"""Which implementation of an operator runs: plain torch, or an optional CUDA kernel that is installed.
+"""Which implementation of an operator runs: plain torch, or an optional kernel that is installed.
 
-`auto` picks the kernel on a CUDA tensor when its package imports, else torch, and logs each choice once.
+`auto` picks a kernel where its package imports and it takes the tensor, else torch, and logs each choice once.
 A backend asked for by name that cannot run is an error with the install line, never a silent fall back.
 """
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -28,12 +28,18 @@ class Kernel:
         module: Module to import.
         function: Name of the callable in that module.
         extra: Extra of this package that installs it.
+        package: What must be installed; the top of `module` if None.
+        device: Type of device that it runs on.
+        dtypes: Dtypes of the main input that it takes.
     """
 
     backend: str
     module: str
     function: str
     extra: str
+    package: str | None = None
+    device: str = "cuda"
+    dtypes: tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @cache
@@ -53,16 +59,17 @@ def _log_choice(op: str, backend: str, device_type: str) -> None:
 
 
 def choose_kernel(
-    op: str, backend: str, kernel: Kernel, x: Tensor, unfit: str | None = None
+    op: str, backend: str, kernel: Kernel, x: Tensor, unfit: str | None = None, *, native: str = "torch"
 ) -> Callable[..., Any] | None:
-    """Decide between torch and a kernel for one call.
+    """Decide between torch and one optional kernel for one call.
 
     Args:
         op: Name of the operator, for messages.
-        backend: What the caller asked for: `auto`, `torch` or `kernel.backend`.
+        backend: What the caller asked for: `auto`, `native` or `kernel.backend`.
         kernel: The operator's optional kernel.
         x: The operator's main input; its device and dtype decide what `auto` picks.
         unfit: Why the kernel cannot serve this call although device and dtype would do; None if it can.
+        native: What users call the path that needs torch alone.
 
     Returns:
         The kernel's callable, or None for the torch path.
@@ -72,28 +79,63 @@ def choose_kernel(
             serve this call.
         MissingPackage: The kernel was asked for by name and is not installed.
     """
-    if backend not in ("auto", "torch", kernel.backend):
-        raise ValueError(f"{op}: backend={backend!r} is none of 'auto', 'torch', {kernel.backend!r}")
-    can_run = x.device.type == "cuda" and x.dtype != torch.float64
-    function = None
-    if backend == kernel.backend:
-        function = load_kernel(kernel)
-        if function is None:
-            raise MissingPackage(
-                f"{op}: backend={backend!r} needs the package {kernel.module.partition('.')[0]}, which is not "
-                f"installed: pip install \"lingen_kit[{kernel.extra}]\", or use backend='torch'"
-            )
-        if not can_run:
-            raise ValueError(
-                f"{op}: backend={backend!r} runs on CUDA in 32 bits or fewer, but x is {x.dtype} on {x.device}; "
-                "use backend='torch' or 'auto'"
-            )
-        if unfit is not None:
-            raise ValueError(f"{op}: backend={backend!r} {unfit}; use backend='torch' or 'auto'")
-    elif backend == "auto" and can_run and unfit is None:
-        function = load_kernel(kernel)
-    _log_choice(op, "torch" if function is None else kernel.backend, x.device.type)
-    return function
+    chosen = choose_backend(op, backend, (kernel,), x, {kernel.backend: unfit}, native=native)
+    return None if chosen == native else load_kernel(kernel)
+
+
+def choose_backend(
+    op: str,
+    backend: str,
+    kernels: Sequence[Kernel],
+    x: Tensor,
+    unfit: Mapping[str, str | None] | None = None,
+    *,
+    native: str = "torch",
+) -> str:
+    """Decide between torch and several optional kernels for one call.
+
+    Args:
+        op: Name of the operator, for messages.
+        backend: What the caller asked for: `auto`, `native` or the backend of one of the kernels.
+        kernels: The operator's optional kernels; `auto` takes the first that is installed and fits.
+        x: The operator's main input; its device and dtype decide what `auto` picks.
+        unfit: By backend, why that kernel cannot serve this call although device and dtype would do; None if it can.
+        native: What users call the path that needs torch alone.
+
+    Returns:
+        `native`, or the backend of the kernel to run, which is installed.
+
+    Raises:
+        ValueError: `backend` is not one of the choices, or a kernel was asked for and cannot serve this call.
+        MissingPackage: A kernel was asked for by name and is not installed.
+    """
+    unfit = unfit or {}
+    choices = ("auto", native, *(kernel.backend for kernel in kernels))
+    if backend not in choices:
+        raise ValueError(f"{op}: backend={backend!r} is none of {', '.join(map(repr, choices))}")
+    chosen = native
+    for kernel in kernels:
+        can_run = x.device.type == kernel.device and x.dtype in kernel.dtypes
+        if backend == kernel.backend:
+            package = kernel.package or kernel.module.partition(".")[0]
+            if load_kernel(kernel) is None:
+                raise MissingPackage(
+                    f"{op}: backend={backend!r} needs the package {package}, which is not installed: "
+                    f'pip install "lingen_kit[{kernel.extra}]", or use backend={native!r}'
+                )
+            if not can_run:
+                dtypes = ", ".join(str(dtype).removeprefix("torch.") for dtype in kernel.dtypes)
+                raise ValueError(
+                    f"{op}: backend={backend!r} runs on {kernel.device.upper()} in {dtypes}, but x is {x.dtype} on "
+                    f"{x.device}; use backend={native!r} or 'auto'"
+                )
+            if unfit.get(backend) is not None:
+                raise ValueError(f"{op}: backend={backend!r} {unfit[backend]}; use backend={native!r} or 'auto'")
+            chosen = backend
+        elif backend == "auto" and chosen == native and can_run and unfit.get(kernel.backend) is None:
+            chosen = kernel.backend if load_kernel(kernel) is not None else native
+    _log_choice(op, chosen, x.device.type)
+    return chosen
 
 
 def lower_for_autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:

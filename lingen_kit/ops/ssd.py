@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
-from lingen_kit.ops.ssd_chunks import Part, choose_chunk_size, chunked_scan
+from lingen_kit.ops.checks import require_finite, require_shapes
+from lingen_kit.ops.ssd_chunks import chunked_scan
+from lingen_kit.ops.ssd_segments import Part, choose_chunk_size
 
 Direction = Literal["forward", "reverse", "both"]
 
 _OP = "mamba_chunk_scan_combined"
-_KERNEL = Kernel("mamba_ssm", "mamba_ssm.ops.triton.ssd_combined", _OP, "mamba")
+SSD_KERNEL = Kernel("mamba_ssm", "mamba_ssm.ops.triton.ssd_combined", _OP, "mamba")
 _KERNEL_CHUNK = 256
 
 
@@ -71,13 +73,23 @@ def mamba_chunk_scan_combined(
         least.
 
     Raises:
-        ValueError: A shape, dtype, direction or backend does not fit.
+        ValueError: A shape, dtype, direction or backend does not fit; on the CPU, an entry of dt is not finite.
         MissingPackage: `backend="mamba_ssm"` and it is not installed.
     """
     x, B, C, z = lower_for_autocast(x, B, C, z)
-    _check(x, dt, A, B, C, chunk_size, D, z, dt_bias, initial_states, dt_limit, direction)
-    parts = _parts(direction, x.shape[2], B.shape[2])
-    kernel = choose_kernel(_OP, backend, _KERNEL, x)
+    batch, length, heads, width = check_sequence(_OP, x, B, C, chunk_size, dt_limit)
+    state = B.shape[3]
+    parts = _parts(direction, heads, B.shape[2])
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "dt": (dt, (batch, length, heads)),
+        "A": (A, (heads,)),
+        "D": (D, (heads,) if D is None or D.dim() == 1 else (heads, width)),
+        "z": (z, (batch, length, heads, width)),
+        "dt_bias": (dt_bias, (heads,)),
+        "initial_states": (initial_states, (batch, heads, width, state)),
+    }
+    require_shapes(_OP, x, expected, wide=("dt", "A", "D", "dt_bias", "initial_states"))
+    kernel = choose_kernel(_OP, backend, SSD_KERNEL, x)
     if kernel is not None:
         y, final_states = _run_kernel(
             kernel, parts, x, dt, A, B, C, chunk_size, D, z, dt_bias, initial_states, dt_softplus, dt_limit
@@ -85,14 +97,7 @@ def mamba_chunk_scan_combined(
         return (y, final_states) if return_final_states else y
 
     compute = torch.promote_types(x.dtype, torch.float32)
-    batch, length, heads, width = x.shape
-    state = B.shape[3]
-    dt, A = dt.to(compute), A.to(compute)
-    if dt_bias is not None:
-        dt = dt + dt_bias
-    if dt_softplus:
-        dt = F.softplus(dt)
-    dt = dt.clamp(*dt_limit)
+    dt, A = step_sizes(_OP, dt, dt_bias, dt_softplus, dt_limit, compute), A.to(compute)
     if D is not None:
         D = (D if D.dim() == 2 else D[:, None].expand(-1, width)).to(compute)
     if initial_states is None:
@@ -106,8 +111,19 @@ def mamba_chunk_scan_combined(
 
 
 def _parts(direction: Direction, heads: int, groups: int) -> tuple[Part, ...]:
-    """Which heads and groups run which way."""
+    """Which heads and groups run which way.
+
+    Raises:
+        ValueError: If the direction is none, or heads and groups cannot be shared out.
+    """
+    if direction not in ("forward", "reverse", "both"):
+        raise ValueError(f"{_OP}: direction={direction!r} is none of 'forward', 'reverse', 'both'")
     if direction == "both":
+        if heads % 2 or groups % 2:
+            raise ValueError(
+                f"{_OP}: direction='both' splits heads and groups in two, so both must be even; got {heads} heads, "
+                f"{groups} groups"
+            )
         return (
             Part(slice(0, heads // 2), slice(0, groups // 2), False),
             Part(slice(heads // 2, heads), slice(groups // 2, groups), True),
@@ -162,60 +178,50 @@ def _run_kernel(
     return torch.cat(outputs, dim=2), torch.cat(states, dim=1)
 
 
-def _check(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    chunk_size: int | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    initial_states: Tensor | None,
-    dt_limit: tuple[float, float],
-    direction: str,
-) -> None:
-    """Raise a ValueError that names the argument, what it is and what it should be."""
-    if direction not in ("forward", "reverse", "both"):
-        raise ValueError(f"{_OP}: direction={direction!r} is none of 'forward', 'reverse', 'both'")
+def check_sequence(
+    op: str, x: Tensor, B: Tensor, C: Tensor, chunk_size: int | None, dt_limit: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Check what every state space operator takes; return batch, length, heads and head dim.
+
+    Raises:
+        ValueError: Naming the argument, what it is and what it should be.
+    """
     if x.dim() != 4 or B.dim() != 4:
         raise ValueError(
-            f"{_OP}: x must be (batch, length, heads, head dim) and B (batch, length, groups, state size); got "
+            f"{op}: x must be (batch, length, heads, head dim) and B (batch, length, groups, state size); got "
             f"x {tuple(x.shape)}, B {tuple(B.shape)}"
         )
     batch, length, heads, width = x.shape
     groups, state = B.shape[2:]
     if length == 0:
-        raise ValueError(f"{_OP}: x {tuple(x.shape)} has length 0; at least one position is needed")
+        raise ValueError(f"{op}: x {tuple(x.shape)} has length 0; at least one position is needed")
     if groups == 0 or heads % groups:
-        raise ValueError(f"{_OP}: {heads} heads do not divide into {groups} groups; make groups divide heads")
-    if direction == "both" and (heads % 2 or groups % 2):
-        raise ValueError(
-            f"{_OP}: direction='both' splits heads and groups in two, so both must be even; got {heads} heads, "
-            f"{groups} groups"
-        )
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-        "dt": (dt, (batch, length, heads)),
-        "A": (A, (heads,)),
-        "B": (B, (batch, length, groups, state)),
-        "C": (C, (batch, length, groups, state)),
-        "D": (D, (heads,) if D is None or D.dim() == 1 else (heads, width)),
-        "z": (z, (batch, length, heads, width)),
-        "dt_bias": (dt_bias, (heads,)),
-        "initial_states": (initial_states, (batch, heads, width, state)),
-    }
-    wide = torch.promote_types(x.dtype, torch.float32)
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{_OP}: {name} is {tuple(tensor.shape)}, expected {shape} for x {tuple(x.shape)}")
-        allowed = (x.dtype,) if name in ("B", "C", "z") else (x.dtype, wide)
-        if tensor.dtype not in allowed:
-            names = " or ".join(dict.fromkeys(str(dtype) for dtype in allowed))
-            raise ValueError(f"{_OP}: {name} is {tensor.dtype}, expected {names} beside x of {x.dtype}")
+        raise ValueError(f"{op}: {heads} heads do not divide into {groups} groups; make groups divide heads")
     if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"{_OP}: chunk_size={chunk_size}; give a positive number, or None to let it be chosen")
+        raise ValueError(f"{op}: chunk_size={chunk_size}; give a positive number, or None to let it be chosen")
     if not dt_limit[0] <= dt_limit[1]:
-        raise ValueError(f"{_OP}: dt_limit={dt_limit} is (smallest, largest), but the first exceeds the second")
+        raise ValueError(f"{op}: dt_limit={dt_limit} is (smallest, largest), but the first exceeds the second")
+    require_shapes(op, x, {"B": (B, (batch, length, groups, state)), "C": (C, (batch, length, groups, state))})
+    return batch, length, heads, width
+
+
+def step_sizes(
+    op: str,
+    dt: Tensor,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    dt_limit: tuple[float, float],
+    dtype: torch.dtype,
+) -> Tensor:
+    """Apply bias, softplus and limits to `dt` `(B, L, H)` in the dtype of the computation.
+
+    Raises:
+        ValueError: On the CPU, if an entry of `dt` is NaN or infinite.
+    """
+    require_finite(op, "dt", dt)
+    dt = dt.to(dtype)
+    if dt_bias is not None:
+        dt = dt + dt_bias
+    if dt_softplus:
+        dt = F.softplus(dt)
+    return dt.clamp(*dt_limit)

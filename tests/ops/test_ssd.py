@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lingen_kit.ops import backend, naive, ssd, ssd_chunks
+from lingen_kit.ops import backend, naive, ssd, ssd_chunks, ssd_segments
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
 
 DIRECTIONS = ["forward", "reverse", "both"]
@@ -96,8 +96,8 @@ def test_equals_the_recurrence_on_random_shapes(
 def test_many_segments_give_what_one_gives(direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(length=50)
     one = outputs_and_gradients(mamba_chunk_scan_combined, inputs, direction=direction, chunk_size=4)
-    monkeypatch.setattr(ssd_chunks, "_CPU_SEGMENT", 500)  # a few chunks of 4 positions
-    segments = ssd_chunks._segments(50, 4, 3)
+    monkeypatch.setattr(ssd_segments, "_CPU_SEGMENT", 500)  # a few chunks of 4 positions
+    segments = ssd_segments.cut_segments(50, 4, 3)
     assert len(segments) > 3
     many = outputs_and_gradients(mamba_chunk_scan_combined, inputs, direction=direction, chunk_size=4)
     assert_same(many, one, 1e-11)
@@ -108,7 +108,7 @@ def test_segments_cover_the_sequence_once() -> None:
         for size in range(1, 12):
             covered = [
                 t
-                for segment in ssd_chunks._segments(length, size, 2)
+                for segment in ssd_segments.cut_segments(length, size, 2)
                 for t in range(segment.positions.start, segment.positions.stop)
             ]
             assert covered == list(range(length))

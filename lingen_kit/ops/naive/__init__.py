@@ -5,6 +5,7 @@ Tests compare both outputs and gradients with them. A twin has the name and argu
 
 from lingen_kit.ops.naive.attention import attention, window_attention
 from lingen_kit.ops.naive.conv import causal_conv1d
+from lingen_kit.ops.naive.quasiseparable import quasiseparable_scan
 from lingen_kit.ops.naive.ssd import mamba_chunk_scan_combined
 
-__all__ = ["attention", "causal_conv1d", "mamba_chunk_scan_combined", "window_attention"]
+__all__ = ["attention", "causal_conv1d", "mamba_chunk_scan_combined", "quasiseparable_scan", "window_attention"]
