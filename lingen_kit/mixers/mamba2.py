@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
-from lingen_kit.mixers.sequence import SequenceMixer
+from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
 from lingen_kit.scans import Grid, Scan
@@ -59,16 +59,9 @@ class Mamba2(SequenceMixer):
     ) -> None:
         """Build the projections and the parameters of each direction."""
         super().__init__(dim, layer, scan, review_pool)
-        sizes = {"state_size": state_size, "conv_size": conv_size, "expand": expand, "head_dim": head_dim}
-        require_at_least("Mamba2", 1, **sizes, groups=groups)
+        require_at_least("Mamba2", 1, state_size=state_size, conv_size=conv_size)
         inner = expand * dim
-        if inner % head_dim:
-            raise ValueError(
-                f"Mamba2: head_dim {head_dim} does not divide the {inner} inner channels (expand {expand} x dim {dim})"
-            )
-        heads = inner // head_dim
-        if heads % groups:
-            raise ValueError(f"Mamba2: groups {groups} does not divide the {heads} heads")
+        heads = count_heads("Mamba2", dim, expand, head_dim, groups)
         self.inner, self.heads, self.head_dim = inner, heads, head_dim
         self.groups, self.state_size, self.conv_size = groups, state_size, conv_size
         self.bidirectional = bidirectional
@@ -76,11 +69,11 @@ class Mamba2(SequenceMixer):
 
         conv_channels = inner + 2 * groups * state_size
         self.in_proj = nn.Linear(dim, inner + conv_channels + heads, bias=False)
-        self.conv1d = _depthwise(conv_channels, conv_size)
-        self.dt_bias, self.A_log, self.D = _dynamics(heads)
+        self.conv1d = depthwise(conv_channels, conv_size)
+        self.dt_bias, self.A_log, self.D = dynamics(heads)
         if bidirectional:
-            self.conv1d_reverse = _depthwise(conv_channels, conv_size)
-            self.dt_bias_reverse, self.A_log_reverse, self.D_reverse = _dynamics(heads)
+            self.conv1d_reverse = depthwise(conv_channels, conv_size)
+            self.dt_bias_reverse, self.A_log_reverse, self.D_reverse = dynamics(heads)
         self.norm = nn.RMSNorm(inner, eps=1e-5)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 
@@ -93,7 +86,7 @@ class Mamba2(SequenceMixer):
             y = self._scan(mixed[:, :, None], dt, self.A_log, self.D, self.dt_bias)[:, review:]
         else:
             # The reverse direction starts at the last position, so the review tokens go there.
-            x_b_c_reverse, dt_reverse = _review_last(x_b_c, review), _review_last(dt, review)
+            x_b_c_reverse, dt_reverse = review_last(x_b_c, review), review_last(dt, review)
             weight, bias = self.conv1d_reverse.weight.squeeze(1), self.conv1d_reverse.bias
             mixed_reverse = causal_conv1d(x_b_c_reverse, weight, bias, activation="silu", reverse=True)
             y = self._scan(
@@ -105,7 +98,7 @@ class Mamba2(SequenceMixer):
             )
             y = y[:, review:, : self.heads] + y[:, :tokens, self.heads :]
         y = y.flatten(2) * F.silu(z[:, review:])
-        return self.out_proj(self._group_norm(y))
+        return self.out_proj(group_norm(self.norm, y, self.groups))
 
     def _scan(self, x_b_c: Tensor, dt: Tensor, a_log: Tensor, d: Tensor, dt_bias: Tensor) -> Tensor:
         """Run the state space model of every direction in one call: `(B, L, directions, I + 2GS)` -> `(B, L, A, P)`."""
@@ -126,18 +119,16 @@ class Mamba2(SequenceMixer):
         assert isinstance(y, Tensor)  # no final states asked for
         return y
 
-    def _group_norm(self, y: Tensor) -> Tensor:
-        """RMSNorm within each group of heads, as the published module has it: `(B, N, I)` -> the same."""
-        grouped = F.rms_norm(y.unflatten(-1, (self.groups, -1)), (self.inner // self.groups,), eps=self.norm.eps)
-        return grouped.flatten(-2) * self.norm.weight
-
     def flops(self, grid: Grid) -> int:
-        """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3."""
+        """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3.
+
+        The state space model counts as the recurrence that it is (Eq. 3), whatever chunks it is computed in.
+        """
         length, directions = self.sequence_length(grid), 1 + self.bidirectional
         state = self.groups * self.state_size
         projections = 2 * length * self.dim * self.in_proj.out_features
         projections += 2 * grid[0] * grid[1] * grid[2] * self.inner * self.dim
-        convolution = 2 * length * self.conv_size * (self.inner + 2 * state)
+        convolution = 2 * self.conv_size * (length + self.conv_size - 1) * (self.inner + 2 * state)
         ssm = 4 * length * self.inner * self.state_size + 2 * length * self.inner
         return projections + directions * (convolution + ssm)
 
@@ -147,16 +138,36 @@ class Mamba2(SequenceMixer):
         return f"{sizes}, {super().extra_repr()}"
 
 
-def _review_last(x: Tensor, review: int) -> Tensor:
-    return torch.cat([x[:, review:], x[:, :review]], dim=1) if review else x
+def count_heads(owner: str, dim: int, expand: int, head_dim: int, groups: int) -> int:
+    """Heads of `expand * dim` inner channels.
+
+    Raises:
+        ValueError: If `head_dim` does not divide the inner channels or `groups` does not divide the heads.
+    """
+    require_at_least(owner, 1, expand=expand, head_dim=head_dim, groups=groups)
+    inner = expand * dim
+    if inner % head_dim:
+        raise ValueError(
+            f"{owner}: head_dim {head_dim} does not divide the {inner} inner channels (expand {expand} x dim {dim})"
+        )
+    heads = inner // head_dim
+    if heads % groups:
+        raise ValueError(f"{owner}: groups {groups} does not divide the {heads} heads")
+    return heads
 
 
-def _depthwise(channels: int, taps: int) -> nn.Conv1d:
+def group_norm(norm: nn.RMSNorm, y: Tensor, groups: int) -> Tensor:
+    """RMSNorm within each group of heads, as the published modules have it: `(B, N, I)` -> the same."""
+    width = y.shape[-1] // groups
+    return F.rms_norm(y.unflatten(-1, (groups, -1)), (width,), eps=norm.eps).flatten(-2) * norm.weight
+
+
+def depthwise(channels: int, taps: int) -> nn.Conv1d:
     """Hold the parameters in mamba_ssm's names and shapes; `ops.conv` computes."""
     return nn.Conv1d(channels, channels, taps, groups=channels, padding=taps - 1)
 
 
-def _dynamics(heads: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
+def dynamics(heads: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
     """Step bias, log decay and skip of one direction, initialised as in the Mamba2 paper.
 
     The step after softplus is log-uniform in [0.001, 0.1], the decay uniform in [1, 16]. None of them should be

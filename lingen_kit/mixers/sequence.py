@@ -69,6 +69,11 @@ class SequenceMixer(Mixer):
         return f"scan={self.scan!r}, review_pool={self.review_pool}"
 
 
+def review_last(x: Tensor, review: int) -> Tensor:
+    """Move the first `review` tokens of `(B, R + N, ...)` to the end, where the reverse direction starts."""
+    return torch.cat([x[:, review:], x[:, :review]], dim=1) if review else x
+
+
 def pool(x: Tensor, window: Grid) -> Tensor:
     """Average `(B, T, H, W, D)` over windows; one at the border averages the tokens that it has."""
     window = (min(x.shape[1], window[0]), min(x.shape[2], window[1]), min(x.shape[3], window[2]))

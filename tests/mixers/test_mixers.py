@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lingen_kit.mixers import MATE, Mamba2, SelfAttention, WindowAttention
+from lingen_kit.mixers import MATE, Hydra, Mamba2, SelfAttention, WindowAttention
 from lingen_kit.mixers.sequence import pool
 from lingen_kit.ops import naive
 from lingen_kit.scans import Raster
@@ -19,6 +19,11 @@ MIXERS: dict[str, Callable[[int, int], nn.Module]] = {
     "Mamba2": partial(Mamba2, head_dim=16, state_size=8),
     "Mamba2 one direction": partial(Mamba2, head_dim=16, state_size=8, bidirectional=False),
     "Mamba2 review": partial(Mamba2, head_dim=16, state_size=8, groups=2, review_pool=(2, 2, 2)),
+    "Hydra": partial(Hydra, head_dim=16, state_size=8),
+    "Hydra review": partial(Hydra, head_dim=16, state_size=8, groups=2, review_pool=(2, 2, 2)),
+    "MATE weighted": partial(MATE, ma=partial(Hydra, head_dim=16, state_size=8), te=SelfAttention, combine="weighted"),
+    "MATE ma": partial(MATE, ma=partial(Mamba2, head_dim=16, state_size=8), branches="ma"),
+    "MATE te": partial(MATE, te=partial(WindowAttention, window=(2, 2, 2)), branches="te"),
     "MATE": partial(MATE, ma=partial(Mamba2, head_dim=16, state_size=8, review_pool=(2, 2, 2))),
 }
 every_mixer = pytest.mark.parametrize("build", MIXERS.values(), ids=MIXERS.keys())
@@ -47,7 +52,7 @@ def test_non_contiguous_input(build: Callable) -> None:
     torch.testing.assert_close(mixer(turned), mixer(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["SelfAttention", "Mamba2", "Mamba2 review", "MATE"])
+@pytest.mark.parametrize("name", ["SelfAttention", "Mamba2", "Mamba2 review", "Hydra", "MATE"])
 def test_a_global_mixer_reaches_every_token(name: str) -> None:
     x = torch.randn(1, 2, 4, 4, 32, requires_grad=True)
     MIXERS[name](32, 0)(x)[0, 0, 0, 0].sum().backward()
@@ -119,6 +124,49 @@ def test_mate_adds_its_branches() -> None:
     assert mixer.flops((4, 4, 4)) == mixer.ma.flops((4, 4, 4)) + mixer.te.flops((4, 4, 4))
 
 
+def test_weights_of_mate_start_as_the_sum_and_then_choose_a_branch() -> None:
+    mixer, plain = (MATE(32, 0, ma=SelfAttention, te=SelfAttention, combine=c) for c in ("weighted", "sum"))
+    plain.load_state_dict({k: v for k, v in mixer.state_dict().items() if not k.startswith("weights")})
+    x = torch.randn(2, 2, 4, 4, 32)
+    torch.testing.assert_close(mixer(x), plain(x))
+    torch.nn.init.constant_(mixer.weights.bias[:1], 50.0)  # the first branch everywhere, at twice its weight
+    torch.testing.assert_close(mixer(x), 2 * mixer.ma(x))
+
+
+def test_a_mate_of_one_branch_has_no_other() -> None:
+    x = torch.randn(1, 2, 4, 4, 32)
+    for branches, absent in (("ma", "te"), ("te", "ma")):
+        mixer = MATE(32, 1, ma=partial(Mamba2, head_dim=16), te=WindowAttention, branches=branches)
+        assert not [name for name, _ in mixer.named_parameters() if name.startswith(absent)]
+        torch.testing.assert_close(mixer(x), getattr(mixer, branches)(x))
+
+
+def hydra_by_hand(mixer: Hydra, x: torch.Tensor) -> torch.Tensor:
+    """The mixer as its matrix: every entry computed for itself, over review tokens at both ends."""
+    overview = pool(x, (2, 2, 2)).flatten(1, 3)
+    tokens = torch.cat([overview, x.flatten(1, 3), overview], 1)
+    z, x_b_c, dt = mixer.in_proj(tokens).split([64, 64 + 2 * 16, 8], -1)
+    conv = mixer.conv1d
+    padded = torch.nn.functional.pad(x_b_c.mT, (3, 3))
+    x_b_c = torch.nn.functional.silu(torch.nn.functional.conv1d(padded, conv.weight, conv.bias, groups=96)).mT
+    inner, b, c = x_b_c.split([64, 16, 16], -1)
+    y = naive.quasiseparable_scan(
+        inner.unflatten(-1, (4, 16)), dt, -mixer.A_log.exp().repeat(2), b.unflatten(-1, (2, 8)),
+        c.unflatten(-1, (2, 8)), D=mixer.fc_D(inner) + mixer.D, dt_bias=mixer.dt_bias.repeat(2), dt_softplus=True,
+    )  # fmt: skip
+    review = overview.shape[1]
+    y, z = (t[:, review:-review] for t in (y.flatten(2), z))
+    grouped = y.unflatten(-1, (2, 32))
+    normed = (grouped / (grouped.square().mean(-1, keepdim=True) + 1e-5).sqrt()).flatten(-2) * mixer.norm.weight
+    return mixer.out_proj(normed * torch.nn.functional.silu(z)).view_as(x)
+
+
+def test_hydra_is_its_matrix_and_reads_review_tokens_from_both_ends() -> None:
+    mixer = Hydra(32, 0, head_dim=16, state_size=8, groups=2, scan=Raster(), review_pool=(2, 2, 2))
+    x = torch.randn(1, 2, 4, 4, 32)
+    torch.testing.assert_close(mixer(x), hydra_by_hand(mixer, x), rtol=1e-4, atol=1e-5)
+
+
 def test_one_direction_mamba2_has_the_parameters_of_mamba_ssm() -> None:
     mixer = Mamba2(32, 0, head_dim=16, state_size=8, bidirectional=False)
     shapes = {name: tuple(p.shape) for name, p in mixer.named_parameters()}
@@ -150,13 +198,33 @@ def test_flops_formula_equals_the_counter(name: str) -> None:
     assert mixer.flops(grid) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("name", ["Mamba2", "Mamba2 one direction", "Mamba2 review", "Hydra", "Hydra review"])
+def test_flops_beside_the_state_space_model_equal_the_counter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Projections and convolutions exactly; the state space model counts as its recurrence (Eq. 3), not as chunks."""
+    mixer, grid = MIXERS[name](32, 0), (2, 4, 4)
+    ssm = 0
+
+    def no_products(x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        nonlocal ssm
+        heads_and_directions = x.shape[2] * (2 if "Hydra" in name else 1)
+        ssm = 4 * x.shape[1] * heads_and_directions * x.shape[3] * 8 + 2 * x.shape[1] * x.shape[2] * x.shape[3]
+        return x
+
+    monkeypatch.setattr("lingen_kit.mixers.mamba2.mamba_chunk_scan_combined", no_products)
+    monkeypatch.setattr("lingen_kit.mixers.hydra.quasiseparable_scan", no_products)
+    with FlopCounterMode(display=False) as counter:
+        mixer(torch.randn(1, *grid, 32))
+    assert ssm > 0
+    assert mixer.flops(grid) == counter.get_total_flops() + ssm
+
+
 def test_flops_of_mamba2_are_those_of_the_paper() -> None:
     """Eq. 1 to 3 of the supplement with one group, no review tokens, doubled convolution and state space model."""
     dim, expand, head_dim, state, taps, grid = 64, 2, 32, 16, 4, (4, 8, 8)
     tokens = 4 * 8 * 8
     mixer = Mamba2(dim, 0, expand=expand, head_dim=head_dim, state_size=state, conv_size=taps)
     projections = (6 + 2 / head_dim) * expand * tokens * dim**2 + 4 * tokens * state * dim
-    convolution = 2 * taps * tokens * (expand * dim + 2 * state)  # Eq. 2, over B and C too
+    convolution = 2 * taps * (tokens + taps - 1) * (expand * dim + 2 * state)  # Eq. 2, over B and C too
     ssm = 4 * expand * tokens * state * dim + 2 * expand * tokens * dim
     assert mixer.flops(grid) == projections + 2 * (convolution + ssm)
 
@@ -167,11 +235,14 @@ def test_flops_of_mamba2_are_those_of_the_paper() -> None:
         (lambda: SelfAttention(32, 0, heads=5), ["heads 5", "32"]),
         (lambda: WindowAttention(32, 0, window=(0, 2, 2)), ["window", "(0, 2, 2)"]),
         (lambda: Mamba2(32, 0, head_dim=48), ["head_dim 48", "64"]),
+        (lambda: Hydra(32, 0, head_dim=48), ["Hydra: head_dim 48", "64"]),
+        (lambda: Hydra(32, 0, head_dim=16, conv_size=4), ["conv_size 4", "odd"]),
+        (lambda: MATE(32, 0, branches="te", combine="weighted"), ["'weighted'", "'te'"]),
         (lambda: Mamba2(32, 0, head_dim=16, groups=3), ["groups 3", "4 heads"]),
         (lambda: Mamba2(32, 0, head_dim=0), ["head_dim 0", "at least 1"]),
         (lambda: Mamba2(32, 0, head_dim=16, review_pool=(0, 1, 1)), ["review_pool", "(0, 1, 1)"]),
     ],
-    ids=["heads", "window", "head_dim", "groups", "zero", "review_pool"],
+    ids=["heads", "window", "head_dim", "hydra", "even", "one branch", "groups", "zero", "review_pool"],
 )
 def test_wrong_options_name_the_value(build: Callable, words: list[str]) -> None:
     with pytest.raises(ValueError) as error:
