@@ -3,26 +3,24 @@
     python benchmarks/ssd.py                # about two minutes on 2 idle cores
     python benchmarks/ssd.py --repeats 3    # a first look
 
-The candidates take turns (A B A B ...), so a slow spell of the machine hits both; medians are printed. The rate of
-the machine's own fp32 matrix product is measured in the same process. Peak memory is the high-water mark of
-resident memory over that of the process before the call, each in a fresh child process.
+Candidates take turns, the machine's own fp32 matrix product among them; medians are printed. Peak memory is that of a
+fresh process each. Both directions are measured in two forms: over the same x, B and C (`quasiseparable_scan`), and
+as two halves of the heads that share nothing (`direction="both"`), which no algorithm makes cheaper than twice one.
 
 Letters: B batch, L length, H heads, P head dim, G groups, N state size, Q chunk size.
 """
 
 import argparse
-import multiprocessing
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lingen_kit.analysis.measure import gemm_rate, in_child, medians, peak_memory, ratio, take_turns
+from lingen_kit.ops.quasiseparable import quasiseparable_scan
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
 from lingen_kit.ops.ssd_segments import choose_chunk_size
 
@@ -135,55 +133,17 @@ def make_call(operator: Operator, inputs: dict[str, Tensor], backward: bool) -> 
     return both
 
 
-def interleaved(calls: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each call; the calls take turns."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn >= 2:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def gemm_rate() -> float:
-    """FLOP/s of a 1024-square fp32 product."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return 2 * 1024**3 / (interleaved({"mm": lambda: torch.mm(a, b)}, 15)["mm"] * 1e-3)
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def _peak(case: Case, name: str, chunk_size: int | None, queue: "multiprocessing.Queue[int]") -> None:
-    torch.set_num_threads(2)
-    small = Case(1, 256, case.heads, case.head_dim, case.groups, case.state, case.both)
-    make_call(operators(case)[name], small.inputs() | {"chunk_size": 64}, backward=False)()
-    call = make_call(partial(operators(case)[name], chunk_size=chunk_size), case.inputs(), backward=True)
-    before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    call()
-    queue.put(_resident("VmHWM") - before)
-
-
-def peak_memory(case: Case, name: str, chunk_size: int | None) -> int:
-    """Bytes that forward and backward need beyond the inputs, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[int] = context.Queue()
-    process = context.Process(target=_peak, args=(case, name, chunk_size, queue))
-    process.start()
-    peak = queue.get()
-    process.join()
-    return peak
-
-
 def operators(case: Case) -> dict[str, Operator]:
     """The two candidates of a case."""
     ours = partial(mamba_chunk_scan_combined, direction=case.direction, backend="torch")
     return {"ours": ours, "listing": listing_both if case.both else listing}
+
+
+def peak(case: Case, name: str, chunk_size: int | None) -> int:
+    """Bytes that forward and backward need beyond the inputs; runs in a fresh process."""
+    small = Case(1, 256, case.heads, case.head_dim, case.groups, case.state, case.both)
+    make_call(operators(case)[name], small.inputs() | {"chunk_size": 64}, backward=False)()
+    return peak_memory(make_call(partial(operators(case)[name], chunk_size=chunk_size), case.inputs(), backward=True))
 
 
 CASES = {
@@ -194,47 +154,51 @@ CASES = {
 }
 
 
-def report(name: str, case: Case, repeats: int, rate: float) -> None:
+def report(name: str, case: Case, repeats: int) -> None:
     """Print times, ratios and rates of one case."""
     candidates, inputs = operators(case), case.inputs()
     chunk = choose_chunk_size(case.length, case.state)
     chunks = [size for size in LISTING_CHUNKS if case.length % size == 0]
     print(f"\n{name}: {case}, our chunk {chunk}")
     for backward in (False, True):
+        rate = gemm_rate()
         calls = {"ours": make_call(candidates["ours"], inputs, backward)}
         for size in chunks:
             calls[f"listing {size}"] = make_call(partial(candidates["listing"], chunk_size=size), inputs, backward)
-        times = interleaved(calls, repeats)
-        best = min((time for call, time in times.items() if call != "ours"))
-        share = case.flops(chunk, backward) / (times["ours"] * 1e-3) / rate
+        times = medians(take_turns(calls, repeats))
+        best = min(time for call, time in times.items() if call != "ours")
+        reached = case.flops(chunk, backward) / times["ours"]
         print(
             f"  {'forward+backward' if backward else 'forward':16s} "
-            + ", ".join(f"{call} {time:.1f} ms" for call, time in times.items())
+            + ", ".join(f"{call} {time * 1e3:.1f} ms" for call, time in times.items())
             + f" | ours / best listing {times['ours'] / best:.2f}"
-            + f" | {share * rate / 1e9:.0f} GFLOP/s, {share:.0%} of the machine's product"
+            + f" | {reached / 1e9:.0f} GFLOP/s, {reached / rate:.0%} of the machine's product ({rate / 1e9:.0f})"
         )
 
 
 def report_directions(repeats: int) -> None:
-    """Print what both directions cost beside one: twice the heads and groups, half of them reversed."""
-    one, both = CASES["one long clip"], CASES["one long clip, both directions"]
-    calls = {
-        f"{label} {'forward+backward' if backward else 'forward'}": make_call(
-            operators(case)["ours"], case.inputs(), backward
-        )
-        for backward in (False, True)
-        for label, case in (("one", one), ("both", both))
-    }
-    times = interleaved(calls, repeats)
-    for suffix in ("forward", "forward+backward"):
-        print(f"  both / one direction, {suffix}: {times[f'both {suffix}'] / times[f'one {suffix}']:.2f}")
+    """Print what both directions cost beside one."""
+    one, halves = CASES["one long clip"], CASES["one long clip, both directions"]
+    shared = one.inputs()
+    del shared["D"]
+    shared |= {"dt": torch.cat([shared["dt"], shared["dt"].flip(1)], -1), "A": shared["A"].repeat(2)}
+    print("\nboth directions, over one:")
+    for backward in (False, True):
+        calls = {
+            "one": make_call(operators(one)["ours"], one.inputs(), backward),
+            "sharing x, B and C": make_call(quasiseparable_scan, shared, backward),
+            "sharing nothing": make_call(operators(halves)["ours"], halves.inputs(), backward),
+        }
+        seconds = take_turns(calls, repeats)
+        ratios = ", ".join(f"{name} {ratio(seconds, name, 'one'):.2f}" for name in list(calls)[1:])
+        print(f"  {'forward+backward' if backward else 'forward':16s} {ratios}")
 
 
 def report_memory() -> None:
     """Print the peak of forward+backward of both candidates on the long clip."""
     case = CASES["one long clip"]
-    ours = peak_memory(case, "ours", None)
-    peaks = {size: peak_memory(case, "listing", size) for size in LISTING_CHUNKS}
+    ours = in_child(peak, case, "ours", None)
+    peaks = {size: in_child(peak, case, "listing", size) for size in LISTING_CHUNKS}
     least = min(peaks.values())
     print(f"\npeak of forward+backward, one long clip: ours {ours / 2**20:.0f} MiB, listing ", end="")
     print(", ".join(f"Q {size} {peak / 2**20:.0f} MiB" for size, peak in peaks.items()), end="")
@@ -248,11 +212,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rate = gemm_rate()
-    print(f"torch {torch.__version__}, {arguments.threads} threads, fp32 product {rate / 1e9:.0f} GFLOP/s")
+    print(f"torch {torch.__version__}, {arguments.threads} threads, fp32")
     for name, case in CASES.items():
-        report(name, case, arguments.repeats, rate)
-    print()
+        report(name, case, arguments.repeats)
     report_directions(arguments.repeats)
     report_memory()
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
+from lingen_kit.config import build_pipeline
 from lingen_kit.pipeline import TextToVideoPipeline
 
 CONFIG_KEY = "lingen_kit_config"
@@ -72,8 +72,10 @@ def load_pipeline(path: str | Path) -> TextToVideoPipeline:
     """
     content = read_checkpoint(path)
     try:
-        pipeline = _build(yaml.safe_load(content[CONFIG_KEY])["model"]["init_args"])
-    except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
+        options = yaml.safe_load(content[CONFIG_KEY])["model"]["init_args"]
+        known = signature(TextToVideoPipeline.__init__).parameters  # the task has options of its own besides
+        pipeline = build_pipeline({name: value for name, value in options.items() if name in known})
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"checkpoint {path} does not describe a text-to-video pipeline: {reason[:400]}") from error
     prefix = "pipeline."
@@ -98,12 +100,3 @@ def _flatten(options: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in options.items():
         flat |= _flatten(value, prefix if key == "init_args" else f"{prefix}.{key}".strip("."))
     return flat
-
-
-def _build(options: dict[str, Any]) -> TextToVideoPipeline:
-    """Instantiate the pipeline from the options of the training task, with the types checked as at training."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TextToVideoPipeline, "pipeline")
-    known = signature(TextToVideoPipeline.__init__).parameters
-    config = parser.parse_object({"pipeline": {key: value for key, value in options.items() if key in known}})
-    return parser.instantiate_classes(config).pipeline

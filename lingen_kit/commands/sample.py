@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from lingen_kit.commands.options import device, positive
+
 
 def main(verb: str, arguments: list[str]) -> None:
     """Sample and write one file a video, a contact sheet and `metadata.jsonl`."""
@@ -19,7 +21,7 @@ def main(verb: str, arguments: list[str]) -> None:
     from lingen_kit.checkpoint import load_pipeline
     from lingen_kit.video import contact_sheet, write_gif, write_mp4, write_png
 
-    pipeline = load_pipeline(options.ckpt).to(_device(options.device))
+    pipeline = load_pipeline(options.ckpt).to(device(options.device))
     fps = options.fps or pipeline.fps
     out = _output_folder(options.out)
     shown: list[tuple[torch.Tensor, str]] = []
@@ -67,18 +69,18 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     )
     add("--prompt", action="append", default=[], metavar="TEXT", help="what to show; may be repeated")
     add("--prompts", type=Path, metavar="FILE", help="text file with one prompt a line")
-    add("--num", type=_positive, default=1, help="videos for each prompt (default 1)")
+    add("--num", type=positive, default=1, help="videos for each prompt (default 1)")
     add(
         "--seed",
         type=_seed,
         default=0,
         help="seed of the first video of each prompt, the next ones counting up (default 0)",
     )
-    add("--steps", type=_positive, help="solver steps")
+    add("--steps", type=positive, help="solver steps")
     add("--guidance", type=_finite, help="classifier-free guidance scale; 1 is none")
-    add("--frames", type=_positive, help="frames of a video")
-    add("--height", type=_positive, help="height in pixels")
-    add("--width", type=_positive, help="width in pixels")
+    add("--frames", type=positive, help="frames of a video")
+    add("--height", type=positive, help="height in pixels")
+    add("--width", type=positive, help="width in pixels")
     add("--fps", type=_positive_float, help="frames per second of the files written")
     add(
         "--out",
@@ -87,20 +89,10 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         help="folder to write to (default: the next free number in samples/)",
     )
     add("--format", choices=["mp4", "gif"], default="mp4", help="file format (default mp4)")
-    add("--batch_size", type=_positive, default=8, help="videos sampled at a time (default 8)")
-    add("--sheet_rows", type=_positive, default=16, help="videos shown in sheet.png (default 16)")
+    add("--batch_size", type=positive, default=8, help="videos sampled at a time (default 8)")
+    add("--sheet_rows", type=positive, default=16, help="videos shown in sheet.png (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     return parser
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
 
 
 def _seed(text: str) -> int:
@@ -148,20 +140,6 @@ def _prompts(options: argparse.Namespace) -> list[str]:
     if not prompts:
         raise ValueError("no prompts: give --prompt TEXT, or --prompts FILE with one prompt a line")
     return prompts
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if name == "meta":
-            raise RuntimeError("it holds no data")
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises an AssertionError
-        raise ValueError(f"--device {name} cannot be used here; choose cpu, or auto: {error}") from error
-    return name
 
 
 def _slug(prompt: str) -> str:

@@ -28,8 +28,9 @@ from callbacks.progress import Progress
 from callbacks.write_videos import WriteVideos
 from lingen_kit import runs
 from lingen_kit.checkpoint import changed_options, check_fits, read_checkpoint
-from lingen_kit.commands.parsing import PlainErrorParser, condense
+from lingen_kit.commands.parsing import PlainErrorParser
 from lingen_kit.data.base import VideoDataModule
+from lingen_kit.parse_errors import condense
 
 
 def main(verb: str, arguments: list[str]) -> None:

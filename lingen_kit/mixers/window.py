@@ -1,16 +1,23 @@
 """Temporal Swin attention (TESA): LinGen's attention in windows that are small in space and longer in time.
 
 The windows keep their size at every resolution, so the cost is linear in the number of tokens, and they are shifted
-by half in every other layer so that neighbours across a border meet. The paper gives no sizes; ours are options.
+by half in every other layer so that neighbours across a border meet. The paper gives no sizes; ours are options. It
+names no position bias either, so there is none: positions come from the denoiser's embedding.
 
-Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
+Projections and norms treat tokens one by one, so the input is packed window after window once, and what comes out
+of the last projection is unpacked once.
+
+Letters: B batch, T H W the grid of tokens, M = B*T*H*W packed tokens, D channels, A heads, P head dim.
 """
+
+import math
 
 from torch import Tensor, nn
 
 from lingen_kit.mixers.attention import QKVProjection
 from lingen_kit.mixers.base import Mixer
-from lingen_kit.ops.attention import window_attention
+from lingen_kit.ops.attention import AttentionBackend, packed_attention
+from lingen_kit.ops.windows import axis_windows, check_window, cut_windows
 from lingen_kit.scans import Grid
 
 
@@ -23,35 +30,50 @@ class WindowAttention(Mixer):
         heads: Attention heads.
         window: Tokens of a window along time, height and width. An axis no longer than its window is one window.
         shift: Whether odd layers shift the windows by half their size.
+        backend: `sdpa`, torch's own attention; `flash_attn` (CUDA, 16 bits); or `auto`: flash_attn where it is
+            installed and takes the call, else sdpa.
 
     Raises:
-        ValueError: If a window size is below 1.
+        ValueError: If a window size is below 1, or `heads` does not divide `dim`.
     """
 
-    def __init__(self, dim: int, layer: int, *, heads: int = 4, window: Grid = (8, 4, 4), shift: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        layer: int,
+        *,
+        heads: int = 4,
+        window: Grid = (8, 4, 4),
+        shift: bool = True,
+        backend: AttentionBackend = "auto",
+    ) -> None:
         """Build the projections and fix the shift of this layer."""
         super().__init__(dim, layer)
-        if min(window) < 1:
-            raise ValueError(f"window {window} must be three sizes of at least 1 (time, height, width)")
+        check_window(window)
         self.window = window
         self.shift: Grid = (window[0] // 2, window[1] // 2, window[2] // 2) if shift and layer % 2 else (0, 0, 0)
+        self.backend = backend
         self.qkv = QKVProjection(dim, heads)
         self.out_proj = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
-        q, k, v = self.qkv(x)  # (B, T, H, W, A, P)
-        return self.out_proj(window_attention(q, k, v, self.window, self.shift).flatten(4))
+        windows = cut_windows((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), self.window, self.shift, x.device)
+        q, k, v = self.qkv(windows.pack(x))  # (M, A, P)
+        y = packed_attention(q, k, v, windows, backend=self.backend).flatten(1)  # (M, D)
+        return windows.unpack(self.out_proj(y))
 
     def flops(self, grid: Grid) -> int:
-        """FLOPs of one forward pass over a grid, two per multiply-add, the padding of ragged windows included."""
-        tokens = grid[0] * grid[1] * grid[2]
-        padded, per_window = 1, 1
-        for size, window in zip(grid, self.window, strict=True):
-            padded *= -(-size // min(window, size)) * min(window, size)
-            per_window *= min(window, size)
-        return 8 * tokens * self.dim**2 + 4 * padded * per_window * self.dim
+        """FLOPs of one forward pass over a grid, two per multiply-add: 8 N d^2 + 4 d times the pairs that meet.
+
+        A window of n tokens has n^2 pairs, so their sum over all windows is the product over the axes of the sums of
+        squared window lengths: N n for windows that fit, fewer where shift or grid leave smaller ones at the borders.
+        """
+        pairs = 1
+        for length, window, shift in zip(grid, self.window, self.shift, strict=True):
+            pairs *= sum(run.repeats * run.size**2 for run in axis_windows(length, window, shift))
+        return 8 * math.prod(grid) * self.dim**2 + 4 * pairs * self.dim
 
     def extra_repr(self) -> str:
-        """Window and shift."""
-        return f"window={self.window}, shift={self.shift}"
+        """Window, shift and backend."""
+        return f"window={self.window}, shift={self.shift}, backend={self.backend}"

@@ -5,12 +5,15 @@ LinGen and its baseline DiT are two configurations of it, apart in one line. Eve
 gate of adaLN-single (PixArt-alpha, arXiv 2310.00426): one MLP for all blocks plus a table per block. Norms are
 RMSNorm (arXiv 1910.07467), MLPs SwiGLU (arXiv 2002.05202), positions factorized (LinGen, supplement, Sec. E.1).
 
-Letters: B batch, C latent channels, F frames, Y X latent height and width, T H W the grid of tokens, D channels,
-L text tokens, E text channels.
+FLOPs are counted by formula, matrix products alone and two a multiply-add: norms, gates and activations are O(N D).
+
+Letters: B batch, C latent channels, F frames, Y X latent height and width, T H W the grid of tokens, N = T*H*W,
+D channels, L text tokens, E text channels.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -49,6 +52,10 @@ class SwiGLU(nn.Module):
         gate, value = self.in_proj(x).chunk(2, dim=-1)
         return self.out_proj(F.silu(gate) * value)
 
+    def flops(self, tokens: int) -> int:
+        """FLOPs of one forward pass over N tokens: 6 N D times the hidden channels."""
+        return linear_flops(tokens, self.in_proj, self.out_proj)
+
 
 class CrossAttention(nn.Module):
     """Attention from video tokens to text tokens.
@@ -77,6 +84,11 @@ class CrossAttention(nn.Module):
         k, v = self.kv_proj(text).unflatten(-1, (2, self.heads, -1)).unbind(2)
         out = attention(self.q_norm(q), self.k_norm(k), v, mask=text_mask[:, None, None])
         return self.out_proj(out.flatten(2)).view_as(x)
+
+    def flops(self, tokens: int, text_tokens: int) -> int:
+        """FLOPs of one forward pass of N tokens over L text tokens: 4 N D^2 + 4 L E D + 4 N L D."""
+        projections = linear_flops(tokens, self.q_proj, self.out_proj) + linear_flops(text_tokens, self.kv_proj)
+        return projections + 4 * tokens * text_tokens * self.q_proj.out_features
 
 
 class Block(nn.Module):
@@ -107,6 +119,11 @@ class Block(nn.Module):
         x = x + gate_mixer * self.mixer(torch.addcmul(shift_mixer, self.mixer_norm(x), 1 + scale_mixer))
         x = x + self.cross_attention(x, text, text_mask)
         return x + gate_mlp * self.mlp(torch.addcmul(shift_mlp, self.mlp_norm(x), 1 + scale_mlp))
+
+    def flops(self, grid: Grid, text_tokens: int) -> int:
+        """FLOPs of one forward pass over a grid and L text tokens."""
+        tokens = math.prod(grid)
+        return self.mixer.flops(grid) + self.cross_attention.flops(tokens, text_tokens) + self.mlp.flops(tokens)
 
 
 class Denoiser(nn.Module):
@@ -182,6 +199,25 @@ class Denoiser(nn.Module):
                 )
         return (size[0] // self.patch[0], size[1] // self.patch[1], size[2] // self.patch[2])
 
+    def flops(self, size: Grid, text_tokens: int) -> int:
+        """FLOPs of one forward pass of one latent video.
+
+        Args:
+            size: Latent frames, height and width.
+            text_tokens: Text tokens L.
+
+        Returns:
+            Two a multiply-add, matrix products alone; the mixers' share by their own formulas.
+
+        Raises:
+            ValueError: If the patch does not divide the size.
+        """
+        grid = self.grid(size)
+        once = linear_flops(1, self.time_embedding.in_proj, self.time_embedding.out_proj, self.time_modulation)
+        each = linear_flops(math.prod(grid), self.patch_embedding, self.head)
+        blocks: Iterable[Block] = self.blocks  # type: ignore[assignment]  # a ModuleList does not say what it holds
+        return once + each + sum(block.flops(grid, text_tokens) for block in blocks)
+
     def forward(self, x: Tensor, t: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """Denoise.
 
@@ -206,6 +242,11 @@ class Denoiser(nn.Module):
         shift, scale = (time[:, None] + self.head_modulation)[:, :, None, None, None].unbind(1)
         x = self.head(torch.addcmul(shift, self.head_norm(x), 1 + scale))
         return rearrange(x, "b t h w (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=gt, h=gh, w=gw, pt=pt, ph=ph, pw=pw)
+
+
+def linear_flops(rows: int, *layers: nn.Linear) -> int:
+    """FLOPs of linear layers that each read `rows` vectors, two a multiply-add."""
+    return sum(2 * rows * layer.in_features * layer.out_features for layer in layers)
 
 
 def _build_mixers(pattern: list[MixerFactory], dim: int, depth: int) -> list[Mixer]:

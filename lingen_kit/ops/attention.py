@@ -2,22 +2,35 @@
 
 `attention` takes its arguments as flash_attn's `flash_attn_func` does. `window_attention` is the core of LinGen's
 temporal Swin attention: attention inside small (t, h, w) boxes, shifted by half a box in alternate layers, as in
-Swin (arXiv 2103.14030) and Video Swin (arXiv 2106.13230). Slow twins of both stand in `naive.py`.
+Swin (arXiv 2103.14030) and Video Swin (arXiv 2106.13230). It works on packed windows (`ops.windows`), so it needs no
+mask and spends no FLOP on a pair of tokens that must not meet. Slow twins of both stand in `naive`.
 
-Letters: B batch, L queries, S keys, T H W the grid of tokens, A heads, P head dim, n tokens of a window.
+PyTorch's flex_attention could skip the blocks that a mask empties, but it must be compiled to be fast and computes
+whole blocks (128 tokens by default) where windows are smaller or ragged, so it is not used.
+
+Letters: B batch, L queries, S keys, T H W the grid of tokens, M = B*T*H*W packed tokens, A heads, P head dim,
+w windows of a group, n tokens of each of them.
 """
 
-import math
-from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size3 = tuple[int, int, int]
+from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
+from lingen_kit.ops.windows import Size3, Windows, cut_windows
+
+AttentionBackend = Literal["auto", "sdpa", "flash_attn"]
+
+_HALVES = (torch.float16, torch.bfloat16)
+_KERNEL = Kernel("flash_attn", "flash_attn", "flash_attn_func", "flash", dtypes=_HALVES)
+_PACKED_KERNEL = Kernel("flash_attn", "flash_attn", "flash_attn_varlen_func", "flash", dtypes=_HALVES)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, backend: AttentionBackend = "auto"
+) -> Tensor:
     """Softmax attention of each query over all keys, scaled by 1/sqrt(P).
 
     Args:
@@ -25,15 +38,35 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         k: Keys `(B, S, A, P)`.
         v: Values `(B, S, A, P)`.
         mask: True where a query may look, broadcastable to `(B, A, L, S)`. Each query needs one such key.
+        backend: `sdpa`, torch's own; `flash_attn` (CUDA, 16 bits, no mask); or `auto`: flash_attn where it is
+            installed and takes the call, else sdpa.
 
     Returns:
         `(B, L, A, P)`.
+
+    Raises:
+        ValueError: A shape, dtype or backend does not fit.
+        MissingPackage: `backend="flash_attn"` and it is not installed.
     """
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    q, k, v = lower_for_autocast(q, k, v)
+    _check_attention(q, k, v, mask)
+    unfit = "takes no mask" if mask is not None else _unfit_for_flash(q)
+    kernel = choose_kernel("attention", backend, _KERNEL, q, unfit, native="sdpa")
+    if kernel is None:
+        return _sdpa(q, k, v, mask)
+    out: Tensor = kernel(q, k, v)
+    return out
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, window: Size3, shift: Size3 = (0, 0, 0)) -> Tensor:
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: Size3,
+    shift: Size3 = (0, 0, 0),
+    *,
+    backend: AttentionBackend = "auto",
+) -> Tensor:
     """Attention of each token over the tokens of its own window.
 
     Along an axis the token at position i belongs to window `floor((i - shift) / window)`: windows at the borders
@@ -44,66 +77,118 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, window: Size3, shift: Size
         k: Keys, of the same shape.
         v: Values, of the same shape.
         window: Tokens of a window along T, H, W. An axis no longer than its window is one window, unshifted.
-        shift: Offset of the first window border along T, H, W.
+        shift: Offset of the first window border along T, H, W, each below its window.
+        backend: As for `attention`.
 
     Returns:
         `(B, T, H, W, A, P)`.
+
+    Raises:
+        ValueError: A shape, dtype, window, shift or backend does not fit.
+        MissingPackage: `backend="flash_attn"` and it is not installed.
     """
-    grid: Size3 = (q.shape[1], q.shape[2], q.shape[3])
-    window, shift = fit_window(grid, window, shift)
-    padded: Size3 = tuple(-(-size // w) * w for size, w in zip(grid, window, strict=True))  # type: ignore[assignment]
-    pad = [amount for size, full in reversed(list(zip(grid, padded, strict=True))) for amount in (0, full - size)]
-    batch, heads, head_dim = q.shape[0], q.shape[4], q.shape[5]
-    counts = [size // w for size, w in zip(padded, window, strict=True)]
-
-    def to_windows(x: Tensor) -> Tensor:
-        """Group tokens by window, one attention head of one video at a time: `(windows, B*A, n, P)`.
-
-        Four dimensions, because fused kernels take no more, with the windows first, as in the mask.
-        """
-        if any(pad):
-            x = F.pad(x, [0, 0, 0, 0, *pad])
-        if any(shift):
-            x = x.roll([-s for s in shift], dims=(1, 2, 3))
-        x = x.view(batch, counts[0], window[0], counts[1], window[1], counts[2], window[2], heads, head_dim)
-        x = x.permute(1, 3, 5, 0, 7, 2, 4, 6, 8)
-        return x.reshape(math.prod(counts), batch * heads, math.prod(window), head_dim)
-
-    mask = None
-    if any(shift) or any(pad):
-        mask = _window_mask(grid, padded, window, shift, q.device)[:, None]  # (windows, 1, n, n)
-    out = F.scaled_dot_product_attention(to_windows(q), to_windows(k), to_windows(v), attn_mask=mask)
-    out = out.view(*counts, batch, heads, *window, head_dim).permute(3, 0, 5, 1, 6, 2, 7, 4, 8)
-    out = out.reshape(batch, *padded, heads, head_dim)
-    if any(shift):
-        out = out.roll(shift, dims=(1, 2, 3))
-    return out[:, : grid[0], : grid[1], : grid[2]]
+    if q.dim() != 6:
+        raise ValueError(
+            f"window_attention: q is {tuple(q.shape)}, expected (batch, time, height, width, heads, head dim)"
+        )
+    q, k, v = lower_for_autocast(q, k, v)
+    _check_alike("window_attention", q, k, v)
+    windows = cut_windows((q.shape[0], q.shape[1], q.shape[2], q.shape[3]), window, shift, q.device)
+    q, k, v = (windows.pack(x) for x in (q, k, v))  # (M, A, P)
+    return windows.unpack(packed_attention(q, k, v, windows, backend=backend))
 
 
-def fit_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
-    """Shrink the window to the grid; an axis that is one window is not shifted (as Video Swin does)."""
-    fitted = [(min(w, size), 0 if size <= w else s) for size, w, s in zip(grid, window, shift, strict=True)]
-    (wt, st), (wh, sh), (ww, sw) = fitted
-    return (wt, wh, ww), (st, sh, sw)
+def packed_attention(
+    q: Tensor, k: Tensor, v: Tensor, windows: Windows, *, backend: AttentionBackend = "auto"
+) -> Tensor:
+    """Attention of each token over the tokens of its own window, where tokens are packed window after window.
 
+    What is done to single tokens (projections, norms) commutes with packing: a mixer packs its input once, and
+    unpacks its output, instead of q, k and v.
 
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a mask first made while validating must serve training too
-def _window_mask(grid: Size3, padded: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
-    """True where two tokens of a rolled, padded window belong to the same window of the video: `(windows, n, n)`.
+    Args:
+        q: Queries `(M, A, P)`, packed by `windows.pack`.
+        k: Keys, of the same shape.
+        v: Values, of the same shape.
+        windows: What `cut_windows` gave for the batch.
+        backend: As for `attention`.
 
-    Rolling brings both ends of an axis into the last window, and padding adds tokens that are none; a token's label
-    tells these apart. A padding token sees the other padding of its window, so that no row of the softmax is empty.
+    Returns:
+        `(M, A, P)`.
+
+    Raises:
+        ValueError: A shape, dtype or backend does not fit.
+        MissingPackage: `backend="flash_attn"` and it is not installed.
     """
-    axes = []
-    for size, full, w, s in zip(grid, padded, window, shift, strict=True):
-        position = torch.arange(full, device=device).roll(-s)
-        label = torch.div(position - s, w, rounding_mode="floor")
-        axes.append(torch.where(position < size, label, full))  # `full` is above every window's number
-    labels = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # (T, H, W, 3)
-    is_padding = torch.stack([labels[..., i] == padded[i] for i in range(3)], -1).any(-1, keepdim=True)
-    labels = labels.masked_fill(is_padding, -2)  # all padding alike
-    counts = [size // w for size, w in zip(padded, window, strict=True)]
-    labels = labels.view(counts[0], window[0], counts[1], window[1], counts[2], window[2], 3)
-    labels = labels.permute(0, 2, 4, 1, 3, 5, 6).reshape(counts[0] * counts[1] * counts[2], -1, 3)
-    return (labels[:, :, None] == labels[:, None, :]).all(-1)
+    if q.dim() != 3 or q.shape[0] != windows.order.shape[0]:
+        raise ValueError(
+            f"packed_attention: q is {tuple(q.shape)}, expected ({windows.order.shape[0]}, heads, head dim) for "
+            f"windows of a batch of grids {windows.shape}"
+        )
+    q, k, v = lower_for_autocast(q, k, v)
+    _check_alike("packed_attention", q, k, v)
+    kernel = choose_kernel("window_attention", backend, _PACKED_KERNEL, q, _unfit_for_flash(q), native="sdpa")
+    if kernel is not None:
+        longest = max(n for _, n in windows.groups)
+        out: Tensor = kernel(q, k, v, windows.borders, windows.borders, longest, longest)
+        return out
+    groups = zip(*(windows.split(x) for x in (q, k, v)), strict=True)  # (w, n, A, P) each
+    outs = [_sdpa(*group).flatten(0, 1) for group in groups]
+    return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention by torch, on strided views: `(B, L, A, P)` -> the same."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _unfit_for_flash(q: Tensor) -> str | None:
+    if q.shape[-1] > 256:
+        return f"takes heads of at most 256 channels, not {q.shape[-1]}"
+    if q.is_cuda and torch.cuda.get_device_capability(q.device) < (8, 0):
+        return "needs an Ampere GPU or newer (compute capability 8.0)"
+    return None
+
+
+def _check_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+    """Raise a ValueError that names the argument, what it is and what it should be."""
+    if q.dim() != 4 or 0 in q.shape[1:]:
+        raise ValueError(
+            f"attention: q is {tuple(q.shape)}, expected (batch, queries, heads, head dim) with no size of zero"
+        )
+    batch, queries, heads, head_dim = q.shape
+    if k.dim() != 4 or (k.shape[0], *k.shape[2:]) != (batch, heads, head_dim) or k.shape[1] == 0:
+        raise ValueError(
+            f"attention: k is {tuple(k.shape)}, expected ({batch}, keys, {heads}, {head_dim}) with keys >= 1 "
+            f"for q {tuple(q.shape)}"
+        )
+    if v.shape != k.shape:
+        raise ValueError(f"attention: v is {tuple(v.shape)}, expected {tuple(k.shape)}, the shape of k")
+    _check_dtypes("attention", q, k, v)
+    if mask is None:
+        return
+    full = (batch, heads, queries, k.shape[1])
+    fits = mask.dim() <= 4 and all(
+        have in (1, want) for have, want in zip(reversed(mask.shape), reversed(full), strict=False)
+    )
+    if mask.dtype != torch.bool or not fits:
+        raise ValueError(
+            f"attention: mask is {mask.dtype} {tuple(mask.shape)}, expected torch.bool, True where a query may look, "
+            f"broadcastable to (batch, heads, queries, keys) = {full}"
+        )
+
+
+def _check_alike(op: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+    for name, x in (("k", k), ("v", v)):
+        if x.shape != q.shape:
+            raise ValueError(f"{op}: {name} is {tuple(x.shape)}, expected {tuple(q.shape)}, the shape of q")
+    _check_dtypes(op, q, k, v)
+
+
+def _check_dtypes(op: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(
+                f"{op}: {name} is {x.dtype}, expected {q.dtype}, the dtype of q; cast it with .to(q.dtype)"
+            )

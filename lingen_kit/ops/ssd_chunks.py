@@ -32,10 +32,11 @@ from torch import Tensor
 from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, plan_segments
 
 
-def _forward_segment(s: SegmentTensors, state: Tensor, y: Tensor, D: Tensor | None) -> Tensor:
-    """Write the outputs of one segment to y; return the states at its chunks' edges."""
-    states = s.accumulate(s.B, s.weighted(s.x, s.dt * s.leave, "native"), state, s.part.reverse)
-    across = s.read(s.C, s.entering(states))
+def _forward_segment(s: SegmentTensors, state: Tensor, y: Tensor, D: Tensor | None, buffer: Tensor | None) -> Tensor:
+    """Write the outputs of one segment to y; return the states at its chunks' edges, in `buffer` if there is one."""
+    columns = s.weighted(s.x, s.dt * s.leave, "native")
+    states = s.accumulate(s.B, columns, state, s.part.reverse, buffer)
+    across = s.read(s.C, s.entering(states), out=columns)
     mixing = s.decays().mul_(s.scores())
     values = s.weighted(s.x, s.dt, "head")
     within = torch.bmm(mixing.view(-1, *mixing.shape[-2:]), values.view(-1, *values.shape[-2:]))
@@ -155,9 +156,10 @@ class _ChunkedScan(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             for part in parts:
                 state = _split_state(initial_states, part)
+                buffer = None if save else state.new_empty(segments[0].chunks + 1, *state.shape)
                 for segment in reversed(segments) if part.reverse else segments:
                     tensors = SegmentTensors(segment, part, x, dt, A, B, C)
-                    states = _forward_segment(tensors, state, y, D)
+                    states = _forward_segment(tensors, state, y, D, buffer)
                     state = states[0] if part.reverse else states[-1]
                     if save:
                         saved.append(states)

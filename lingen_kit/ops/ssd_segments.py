@@ -175,12 +175,16 @@ class SegmentTensors:
         """Of states at the edges of the chunks, `(K+1, ...)`, those that leave the chunks."""
         return states[:-1] if self.part.reverse else states[1:]
 
-    def read(self, rows: Tensor, states: Tensor) -> Tensor:
-        """Read states `(K, B, G, N, R, P)` with rows `(K B G, Q, N)`: `(K, B, G, Q, R, P)`."""
-        y = torch.bmm(rows, states.reshape(len(rows), rows.shape[2], -1))
-        return y.view(*states.shape[:3], rows.shape[1], *states.shape[4:])
+    def read(self, rows: Tensor, states: Tensor, out: Tensor | None = None) -> Tensor:
+        """Read states `(K, B, G, N, R, P)` with rows `(K B G, Q, N)`: `(K, B, G, Q, R, P)`, into `out` if given."""
+        if out is None:
+            out = states.new_empty(*states.shape[:3], rows.shape[1], *states.shape[4:])
+        torch.bmm(rows, states.reshape(len(rows), rows.shape[2], -1), out=out.view(*rows.shape[:2], -1))
+        return out
 
-    def accumulate(self, rows: Tensor, columns: Tensor, state: Tensor, right_to_left: bool) -> Tensor:
+    def accumulate(
+        self, rows: Tensor, columns: Tensor, state: Tensor, right_to_left: bool, out: Tensor | None = None
+    ) -> Tensor:
         """Sum `rows^T columns` over the chunks with decay, from a state that enters at one end.
 
         Args:
@@ -188,12 +192,13 @@ class SegmentTensors:
             columns: `(K, B, G, Q, R, P)`.
             state: `(B, G, N, R, P)`.
             right_to_left: Where the state enters: before chunk 0, or after the last chunk.
+            out: Where to write, at least K+1 states; `state` may be one of them.
 
         Returns:
             States at the K+1 edges of the chunks, `(K+1, B, G, N, R, P)`.
         """
         chunks = self.segment.chunks
-        states = state.new_empty(chunks + 1, *state.shape)
+        states = state.new_empty(chunks + 1, *state.shape) if out is None else out[: chunks + 1]
         states[chunks if right_to_left else 0] = state
         written = states[:chunks] if right_to_left else states[1:]
         columns = columns.view(*rows.shape[:2], -1)

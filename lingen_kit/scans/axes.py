@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lingen_kit.scans.base import Grid, Scan
+from lingen_kit.scans.base import Grid, check_fit, check_grid
+from lingen_kit.scans.orders import ROTARY, OrderedScan
 
-_AXES = "thw"
 
-
-class AxisScan(Scan):
+class AxisScan(OrderedScan):
     """Nested loops over the three axes; which axis is in the outer and which in the inner loop is the order.
 
     Args:
@@ -24,32 +23,20 @@ class AxisScan(Scan):
     """
 
     def __init__(self, orders: Sequence[str] = ("thw",)) -> None:
-        """Check the orders; nothing is computed until a tensor comes."""
-        for order in orders:
-            if sorted(order) != sorted(_AXES):
-                raise ValueError(f"scan order {order!r} is not a permutation of 'thw' (such as 'thw' or 'hwt')")
-        if not orders:
-            raise ValueError("a scan needs at least one order, such as ['thw']")
-        self.orders = tuple(orders)
+        """The same order in every layer, unless told otherwise."""
+        super().__init__(orders)
 
     def flatten(self, x: Tensor, layer: int) -> Tensor:
         """Permute the axes, then view the grid as a sequence: `(B, T, H, W, D)` -> `(B, N, D)`."""
-        return x.permute(0, *self._permutation(layer), 4).flatten(1, 3)
+        check_grid((x.shape[1], x.shape[2], x.shape[3]))
+        return x.permute(0, *(axis + 1 for axis in self.axes(layer)), 4).flatten(1, 3)
 
     def unflatten(self, sequence: Tensor, grid: Grid, layer: int) -> Tensor:
         """Undo `flatten`: `(B, N, D)` -> `(B, T, H, W, D)`."""
-        permutation = self._permutation(layer)
-        sizes = [grid[axis - 1] for axis in permutation]
-        inverse = [permutation.index(axis) + 1 for axis in (1, 2, 3)]
-        return sequence.unflatten(1, sizes).permute(0, *inverse, 4)
-
-    def _permutation(self, layer: int) -> list[int]:
-        order = self.orders[layer % len(self.orders)]
-        return [_AXES.index(axis) + 1 for axis in order]
-
-    def __repr__(self) -> str:
-        """Name the class and its orders."""
-        return f"{type(self).__name__}({', '.join(self.orders)})"
+        check_fit(sequence, grid)
+        axes = self.axes(layer)
+        inverse = [axes.index(axis) + 1 for axis in range(3)]
+        return sequence.unflatten(1, [grid[axis] for axis in axes]).permute(0, *inverse, 4)
 
 
 class Raster(AxisScan):
@@ -58,6 +45,10 @@ class Raster(AxisScan):
     def __init__(self) -> None:
         """The order `thw` everywhere."""
         super().__init__(("thw",))
+
+    def __repr__(self) -> str:
+        """Without the order: it is no option."""
+        return "Raster()"
 
 
 class RotaryMajor(AxisScan):
@@ -70,6 +61,6 @@ class RotaryMajor(AxisScan):
         orders: The schedule, one order per layer, cycled.
     """
 
-    def __init__(self, orders: Sequence[str] = ("thw", "hwt", "twh", "wht")) -> None:
+    def __init__(self, orders: Sequence[str] = ROTARY) -> None:
         """The four orders, cycled over the layers."""
         super().__init__(orders)

@@ -1,11 +1,12 @@
 """What a scan is: the order in which a (T, H, W) grid of tokens becomes a sequence, and back.
 
-A state space model reads its tokens one after another, so the order decides which neighbours in the video stay
-neighbours in the sequence. A scan is a family of orders, one per layer.
+A state space model reads its tokens one after another, so the order decides which neighbors in the video stay
+neighbors in the sequence. A scan is a family of orders, one per layer.
 
 Letters: B batch, T frames, H rows, W columns (in tokens), D channels, N = T*H*W.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -27,6 +28,28 @@ class Scan(ABC):
         """Put a `sequence` `(B, N, D)` read in the order of `layer` back on its `grid`: `(B, T, H, W, D)`."""
 
     def index(self, grid: Grid, layer: int) -> Tensor:
-        """The raster position of each element of the sequence: a permutation of `range(N)`, `(N,)` int64."""
-        raster = torch.arange(grid[0] * grid[1] * grid[2]).view(1, *grid, 1)
+        """The raster position of each element of the sequence: a permutation of `range(N)`, `(N,)` int64 on the CPU."""
+        check_grid(grid)
+        raster = torch.arange(math.prod(grid), device="cpu").view(1, *grid, 1)
         return self.flatten(raster, layer).flatten()
+
+    def __repr__(self) -> str:
+        """The class and its options, which are its attributes, as `lingen_kit adjacency --scan` reads them."""
+        shown = {k: f"[{', '.join(map(str, v))}]" if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+
+def check_grid(grid: Grid) -> None:
+    """Raise ValueError unless every side of the grid has a token."""
+    if len(grid) != 3 or min(grid) < 1:
+        raise ValueError(f"grid {tuple(grid)} must be three sizes (T, H, W) of at least 1")
+
+
+def check_fit(sequence: Tensor, grid: Grid) -> None:
+    """Raise ValueError unless the `sequence` `(B, N, D)` has as many tokens as the grid."""
+    check_grid(grid)
+    if sequence.shape[1] != math.prod(grid):
+        raise ValueError(
+            f"a sequence of length {sequence.shape[1]} does not fit grid {tuple(grid)}, which holds {math.prod(grid)} "
+            "tokens; unflatten it with the grid that it was flattened from"
+        )
