@@ -13,7 +13,7 @@ VENV ?= .venv
 ARGS ?=
 # Two workers: each pays the imports of torch and lightning once, side by side. 0 runs the tests in one process.
 WORKERS ?= 2
-BENCH ?= $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCH ?= $(filter-out benchmarks/gpu_report.py,$(wildcard benchmarks/*.py))
 
 BIN := $(VENV)/bin
 CODE := $(wildcard lingen_kit callbacks eval tests benchmarks)
@@ -106,11 +106,15 @@ hooks: $(VENV)/.installed-dev  ## Run the linters before each git commit
 	@"$(BIN)/pre-commit" install
 
 .PHONY: bench
-bench: $(VENV)/.installed-core  ## Run the benchmarks (BENCH=benchmarks/ssd.py for one)
+bench: $(VENV)/.installed-bench  ## Run the benchmarks: ratios side by side (BENCH=benchmarks/ssd.py for one)
 	@for script in $(BENCH); do
 	  echo "== $$script"
 	  "$(BIN)/python" "$$script" $(ARGS)
 	done
+
+.PHONY: gpu-report
+gpu-report: $(VENV)/.installed-core  ## On a GPU: compare the kernels, measure LinGen-4B and DiT-4B, write docs/results/
+	@"$(BIN)/python" benchmarks/gpu_report.py $(ARGS)
 
 .PHONY: clean
 clean:  ## Remove caches and build products; runs/ and .venv stay
@@ -126,6 +130,12 @@ $(VENV)/.installed-core: pyproject.toml
 	@$(prepare)
 	echo "Installing lingen_kit into $(VENV) (PyTorch is large: the first time takes minutes)"
 	$$install -e .
+	touch $@
+
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed-core
+	@$(prepare)
+	echo "Installing what the benchmarks compare with"
+	$$install -e '.[bench]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed-core

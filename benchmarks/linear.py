@@ -1,6 +1,6 @@
 """Time and peak memory of the gated delta rule and of linear attention beside their alternatives, in one process.
 
-    python benchmarks/linear.py                # about five minutes on 2 idle cores
+    python benchmarks/linear.py                # some minutes on 2 idle cores
     python benchmarks/linear.py --repeats 3    # a first look
 
 The gated delta rule runs beside transformers' implementation in torch and beside the token-by-token twin; linear
@@ -57,7 +57,7 @@ CASES = {
     "one long clip, wide heads": Case(1, 2048, 4, 128, 256),
     "a batch of short clips": Case(24, 160, 6, 64, 64),
 }
-ATTENTION_LENGTHS = (256, 1024, 4096, 16384)
+ATTENTION_LENGTHS = (256, 1024, 4096, 8192)
 
 
 def ours(*inputs: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ def report_attention(repeats: int) -> None:
         for backward in (False, True):
             operators = {"whole": whole, "causal": causal, "softmax": partial(attention, backend="sdpa")}
             calls = {name: make_call(operator, (q, k, v), backward) for name, operator in operators.items()}
-            seconds = take_turns(calls, repeats if length < 10_000 else max(1, repeats // 3))
+            seconds = take_turns(calls, repeats if length < 4096 else max(1, repeats // 3))
             print(
                 f"  L {length:6d} {'forward+backward' if backward else 'forward':16s} "
                 + ", ".join(f"{name} {1e3 * time:.2f} ms" for name, time in medians(seconds).items())

@@ -21,8 +21,8 @@ from mambapy.mamba import MambaBlock
 from mambapy.mamba import MambaConfig as MambapyConfig
 from torch import Tensor, nn
 from transformers import Mamba2Config, MambaConfig
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from lingen_kit.analysis.measure import gemm_call, medians, ratio, take_turns
 from lingen_kit.mixers import Mamba, Mamba2

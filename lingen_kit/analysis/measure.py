@@ -7,7 +7,11 @@ allocators keep what they once had.
 
 import ctypes
 import multiprocessing
+import os
+import select
+import signal
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -145,6 +149,8 @@ def in_child(function: Callable[..., Any], *args: Any, threads: int | None = Non
 
 
 def _serve(sender: Any, threads: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both processes; one traceback is enough
+    threading.Thread(target=_end_with, args=(sender,), daemon=True).start()
     torch.set_num_threads(threads)
     try:
         answer = True, function(*args)
@@ -152,3 +158,11 @@ def _serve(sender: Any, threads: int, function: Callable[..., Any], args: tuple[
         answer = False, f"{type(error).__name__}: {error}"
     sender.send(answer)
     sender.close()
+
+
+def _end_with(sender: Any) -> None:
+    """End this process once nobody can read its answer any more: whoever asked was killed."""
+    poll = select.poll()
+    poll.register(sender, 0)  # errors and hang-ups are reported whatever one asks for
+    poll.poll()
+    os._exit(1)

@@ -16,21 +16,26 @@ Letters: B batch, L length, D channels, G groups, E = D/G channels a group, N st
 K chunks, R rows = B K.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lingen_kit.ops.threads import run_tasks
+
 _CHUNK = 32
-_CPU_ENTRIES = 2**17  # entries of the state in one operation: enough for a few threads, few enough for the cache
+# Entries of the state in one operation. On a CPU, fewer than PyTorch starts its own threads for: the pieces are shared
+# out to Python threads, of which more than a few would wait for the interpreter's lock.
+_CPU_ENTRIES = 2**15 - 1
+_MOST_THREADS = 4
 _GPU_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some chunks, position by position."""
+    """Chunks side by side, read position by position."""
 
     u: Tensor  # R Q G 1 E
     delta: Tensor  # R Q G 1 E
@@ -38,6 +43,9 @@ class _Rows:
     B: Tensor  # R Q G N 1
     C: Tensor  # R Q G N 1
     reverse: bool
+
+    def __getitem__(self, own: slice) -> "_Rows":
+        return _Rows(self.u[own], self.delta[own], self.A, self.B[own], self.C[own], self.reverse)
 
     def order(self) -> list[int]:
         """The positions of a chunk as they are visited."""
@@ -83,19 +91,24 @@ def forward(
     """
     rows = _cut(u, delta, A, B, C, reverse)
     added = u.new_empty(len(rows.u), *rows.A.shape)
-    for part, own in _parts(rows):
-        total = torch.zeros_like(added[own])
+
+    def add(own: slice) -> None:
+        part, total = rows[own], added[own].zero_()
         for q in part.order():
             part.advance(total, q, part.decay(q))
-        added[own] = total
+
+    _run(add, rows)
     entering, last = _pass(rows, added, _from_channels(state, rows), reverse)
 
     y = torch.empty_like(rows.u)
-    for part, own in _parts(rows):
-        current = entering[own].clone()
+
+    def read(own: slice) -> None:
+        part, current = rows[own], entering[own].clone()
         for q in part.order():
             part.advance(current, q, part.decay(q))
-            y[own, q] = part.C[:, q].mT @ current
+            torch.sum(current * part.C[:, q], -2, keepdim=True, out=y[own, q])
+
+    _run(read, rows)
     y = _join(y, u).addcmul_(u, D)
     return y, _to_channels(last), entering
 
@@ -117,38 +130,40 @@ def backward(
     rows = _cut(u, delta, A, B, C, reverse)
     dout = _chunks(dy).view(rows.u.shape)
     added = torch.empty_like(entering)
-    for part, own in _parts(rows):
-        total = torch.zeros_like(added[own])
+
+    def add(own: slice) -> None:
+        part, total = rows[own], added[own].zero_()
         for q in reversed(part.order()):
             total.addcmul_(dout[own, q], part.C[:, q]).mul_(part.decay(q))
-        added[own] = total
+
+    _run(add, rows)
     leaving, dstate = _pass(rows, added, _from_channels(dlast, rows), not reverse)
 
     dvalue, ddelta = torch.empty_like(rows.u), torch.empty_like(rows.u)
     dB, dC = torch.empty_like(rows.B), torch.empty_like(rows.C)
-    dA = torch.zeros_like(rows.A)
-    for part, own in _parts(rows):
-        states = [entering[own]]
-        decays: dict[int, Tensor] = {}
+    dA = torch.zeros_like(entering)  # by chunk
+
+    def differentiate(own: slice) -> None:
+        part, states, decays = rows[own], [entering[own]], []
         for q in part.order():
-            decays[q] = part.decay(q)
-            states.append(part.advance(states[-1].clone(), q, decays[q]))
+            decays.append(part.decay(q))
+            states.append(part.advance(states[-1].clone(), q, decays[-1]))
         adjoint = leaving[own].clone()
-        dlog_decay = torch.zeros_like(adjoint)
         for q in reversed(part.order()):
-            dC[own, q] = states.pop() @ dout[own, q].mT
+            torch.sum(states.pop() * dout[own, q], -1, keepdim=True, out=dC[own, q])
             adjoint.addcmul_(dout[own, q], part.C[:, q])
-            dB[own, q] = adjoint @ (part.delta[:, q] * part.u[:, q]).mT
-            dvalue[own, q] = part.B[:, q].mT @ adjoint
-            adjoint.mul_(decays.pop(q))
+            torch.sum(adjoint * (part.delta[:, q] * part.u[:, q]), -1, keepdim=True, out=dB[own, q])
+            torch.sum(adjoint * part.B[:, q], -2, keepdim=True, out=dvalue[own, q])
+            adjoint.mul_(decays.pop())
             through = adjoint * states[-1]
-            dlog_decay.addcmul_(through, part.delta[:, q])
-            ddelta[own, q] = through.mul_(part.A).sum(-2, keepdim=True)
-        dA += dlog_decay.sum(0)
+            dA[own].addcmul_(through, part.delta[:, q])
+            torch.sum(through.mul_(part.A), -2, keepdim=True, out=ddelta[own, q])
+
+    _run(differentiate, rows)
     du = _join(dvalue * rows.delta, u).addcmul_(dy, D)
     ddelta = _join(ddelta.addcmul_(dvalue, rows.u), u)
     dB, dC = (_join(t, u).unflatten(2, B.shape[2:]) for t in (dB, dC))
-    return du, ddelta, dA.mT.flatten(0, 1), dB, dC, (u * dy).sum((0, 1)), _to_channels(dstate)
+    return du, ddelta, dA.sum(0).mT.flatten(0, 1), dB, dC, (u * dy).sum((0, 1)), _to_channels(dstate)
 
 
 def _cut(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> _Rows:
@@ -179,13 +194,12 @@ def _join(rows: Tensor, like: Tensor) -> Tensor:
     return rows.flatten(2).unflatten(0, (batch, -1)).flatten(1, 2)[:, :length]
 
 
-def _parts(rows: _Rows) -> Iterator[tuple[_Rows, slice]]:
-    """A few rows at a time, and which they are."""
-    entries = _CPU_ENTRIES if rows.u.device.type == "cpu" else _GPU_ENTRIES
-    count = max(1, entries // rows.A.numel())
-    for start in range(0, len(rows.u), count):
-        own = slice(start, start + count)
-        yield _Rows(rows.u[own], rows.delta[own], rows.A, rows.B[own], rows.C[own], rows.reverse), own
+def _run(work: Callable[[slice], None], rows: _Rows) -> None:
+    """Do some rows at a time."""
+    on_cpu = rows.u.device.type == "cpu"
+    count = max(1, (_CPU_ENTRIES if on_cpu else _GPU_ENTRIES) // rows.A.numel())
+    tasks = [slice(start, start + count) for start in range(0, len(rows.u), count)]
+    run_tasks(work, tasks, most_threads=_MOST_THREADS if on_cpu else 1)
 
 
 def _pass(rows: _Rows, added: Tensor, state: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:

@@ -8,19 +8,16 @@ after the other, and every inner loop runs over the channels of the block, so th
   `p[t] = C[t] dy[t] + exp(delta[t+1] A) p[t+1]`, from which all gradients follow.
 - The exponential is range reduction and a polynomial: a call of the C library's would not vectorize.
 - Tasks run on Python threads, as many as torch uses; kernels release the interpreter's lock. numba's own parallel
-  loops are left alone, because the thread pool that its wheels bring aborts the process when two threads enter it,
-  as data loaders and autograd may.
+  loops are not used: of the thread pools that its wheels bring, one aborts the process when two threads enter it at
+  the same time, and the other in a forked child.
 
 Letters: B batch, L length, D channels, G groups, N state size, K chunks, W channels of a block, Q positions a chunk.
 """
 
 import logging
 import math
-import os
 import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -30,6 +27,8 @@ import torch
 from numba import njit
 from numba.extending import overload
 from torch import Tensor
+
+from lingen_kit.ops.threads import run_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -300,37 +299,14 @@ def backward(
 def _run(
     function: Callable[..., None], dimensions: tuple[int, ...], tensors: tuple[Tensor, ...], reverse: bool, groups: int
 ) -> None:
-    """Run a kernel on every block of channels, on as many threads as torch uses, this one among them."""
+    """Run a kernel on every block of channels of every sequence."""
     batch, _, channels = tensors[0].shape
     with _compiling:
         kernel = _compiled(function, dimensions, tensors[0].dtype)
     arrays = [t.detach().numpy() for t in tensors]
-    tasks: deque[tuple[int, int, int, int]] = deque()  # batch, group, channels from, to
+    tasks: list[tuple[int, int, int, int]] = []  # batch, group, channels from, to
     for group in range(groups):
         end = (group + 1) * (channels // groups)
         for start in range(end - channels // groups, end, _WIDTH):
             tasks.extend((b, group, start, min(start + _WIDTH, end)) for b in range(batch))
-
-    def work() -> None:
-        while True:
-            try:
-                task = tasks.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            kernel(*arrays, reverse, *task)
-
-    helpers = min(torch.get_num_threads(), len(tasks)) - 1
-    futures = [_pool(torch.get_num_threads() - 1).submit(work) for _ in range(helpers)]
-    work()
-    for future in futures:
-        if not future.cancel():  # one that has not begun has nothing left to do
-            future.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="selective_scan")
-
-
-# A forked child inherits the pool but not its threads.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+    run_tasks(lambda task: kernel(*arrays, reverse, *task), tasks)

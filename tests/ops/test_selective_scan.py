@@ -116,10 +116,10 @@ def test_gradcheck(engine: str, direction: str, length: int) -> None:
     assert torch.autograd.gradcheck(call, tuple(inputs.values()))
 
 
-def test_few_rows_at_a_time_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_chunks_at_a_time_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(length=200)
     whole = outputs_and_gradients(selective_scan_fn, inputs, backend="torch")
-    monkeypatch.setattr(selective_scan_chunks, "_CPU_ENTRIES", 70)  # two rows of 6 x 5 entries
+    monkeypatch.setattr(selective_scan_chunks, "_CPU_ENTRIES", 70)  # two chunks of 6 x 5 entries
     assert_same(outputs_and_gradients(selective_scan_fn, inputs, backend="torch"), whole, 1e-12)
 
 
@@ -275,13 +275,14 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@needs_numba
+@both_engines
 @pytest.mark.usefixtures("_two_threads")
-def test_threads_may_call_at_the_same_time() -> None:
+def test_threads_may_call_at_the_same_time(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selective_scan_chunks, "_CPU_ENTRIES", 300)  # several tasks
     problems = [make_inputs(1, 70, 65, 1, 4, torch.float32, seed=seed) for seed in range(4)]
 
     def call(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return outputs_and_gradients(selective_scan_fn, inputs, backend="numba")
+        return outputs_and_gradients(selective_scan_fn, inputs, backend=engine)
 
     alone = [call(inputs) for inputs in problems]
     with ThreadPoolExecutor(4) as pool:

@@ -1,0 +1,60 @@
+"""Independent pieces of one operator on Python threads, for work that releases the interpreter's lock.
+
+PyTorch's own threads start and join at every operation that is large enough. That is dear where an operator is many
+small operations, and very dear on a machine that others use as well, because the threads wait by spinning. Here the
+threads join once.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+Task = TypeVar("Task")
+
+
+def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task], most_threads: int | None = None) -> None:
+    """Call `work` on every task, on as many threads as torch uses, the calling one among them.
+
+    Gradients are not recorded. Any number of threads may call this at the same time, and a forked child may.
+
+    Args:
+        work: What to do with a task.
+        tasks: In the order in which they are begun.
+        most_threads: Upper limit on the threads.
+    """
+    waiting = deque(tasks)
+    inference = torch.is_inference_mode_enabled()
+
+    def take_turns() -> None:
+        with torch.inference_mode(inference), torch.no_grad():  # both belong to a thread
+            while True:
+                try:
+                    task = waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                work(task)
+
+    threads = min(torch.get_num_threads(), len(waiting), most_threads or len(waiting))
+    helpers = [_pool(torch.get_num_threads()).submit(take_turns) for _ in range(threads - 1)]
+    try:
+        take_turns()
+    finally:
+        waiting.clear()  # nobody begins another task if one has failed here
+        for helper in helpers:
+            if not helper.cancel():  # one that has not begun has nothing left to do
+                helper.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="lingen_kit.ops")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    # A forked child inherits the pool but not its threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,0 +1,67 @@
+"""Tasks on Python threads: each once, gradients off, errors passed on."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from lingen_kit.ops.threads import run_tasks
+
+
+@pytest.fixture(autouse=True)
+def _three_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_every_task_runs_once_on_several_threads() -> None:
+    done: list[int] = []
+    threads: set[str] = set()
+    meeting = threading.Barrier(3)  # passed only if three threads work at the same time
+
+    def work(task: int) -> None:
+        if task < 3:
+            meeting.wait(30)
+        done.append(task)
+        threads.add(threading.current_thread().name)
+
+    run_tasks(work, range(50))
+    assert sorted(done) == list(range(50))
+    assert len(threads) == 3
+
+
+def test_the_limit_on_threads_holds() -> None:
+    threads: set[str] = set()
+    run_tasks(lambda task: threads.add(threading.current_thread().name), range(50), most_threads=1)
+    assert threads == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
+def test_gradients_are_off_and_inference_mode_is_that_of_the_caller(inference: bool) -> None:
+    leaf = torch.ones(2, requires_grad=True)
+    with torch.inference_mode(inference):
+        out = torch.zeros(6)
+        results: list[torch.Tensor] = []
+        meeting = threading.Barrier(3)
+
+        def work(task: int) -> None:
+            meeting.wait(30)
+            out[task] += 1  # refused outside inference mode if the tensor was made inside
+            results.append(leaf * 2)
+
+        run_tasks(work, range(3))
+    assert out.sum() == 3
+    assert not any(t.requires_grad for t in results)
+
+
+@pytest.mark.parametrize("failing", [0, 7])
+def test_an_error_reaches_the_caller(failing: int) -> None:
+    def work(task: int) -> None:
+        if task == failing:
+            raise ArithmeticError(f"task {task}")
+
+    with pytest.raises(ArithmeticError, match=f"task {failing}"):
+        run_tasks(work, range(20))
