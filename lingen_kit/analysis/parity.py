@@ -6,8 +6,9 @@ a kernel is judged beside what the dtype itself costs, not against a tolerance g
 Letters: B batch, L length, H heads, P head dim, G groups, N state size, D channels, K filter width.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,9 @@ class Case:
     Attributes:
         name: What is computed.
         backend: The kernel.
-        call: Runs the operator on inputs with a backend.
+        op: The operator, called with the inputs by name, the options and `backend`.
         shapes: Shape of each input.
+        options: Its options.
         native: The torch path's name.
         device: Where the kernel runs.
         wide: Inputs that stay in fp32 beside 16-bit ones.
@@ -45,12 +47,13 @@ class Case:
 
     name: str
     backend: str
-    call: Callable[[Inputs, str], Tensor]
-    shapes: dict[str, tuple[int, ...]]
+    op: Callable[..., Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    options: Mapping[str, object] = field(default_factory=dict)
     native: str = "torch"
     device: str = "cuda"
     wide: tuple[str, ...] = ()
-    prepare: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    prepare: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
     def inputs(self, dtype: torch.dtype, device: torch.device) -> Inputs:
         """Draw inputs, the same on every device, that need gradients."""
@@ -124,7 +127,8 @@ def _distance(value: Tensor, truth: Tensor) -> float:
 
 
 def _outputs_and_gradients(case: Case, inputs: Inputs, backend: str) -> dict[str, Tensor]:
-    y = case.call(inputs, backend)
+    output = case.op(**inputs, **case.options, backend=backend)
+    y: Tensor = output[0] if isinstance(output, tuple) else output
     direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
     gradients = torch.autograd.grad(y, list(inputs.values()), direction)
     return {"y": y.detach()} | {f"d{name}": g for name, g in zip(inputs, gradients, strict=True)}
@@ -149,85 +153,35 @@ _SELECTIVE = {
     "z": (2, 256, 512),
 }  # fmt: skip
 _DELTA = {"q": (2, 512, 4, 64), "k": (2, 512, 4, 64), "v": (2, 512, 4, 64), "g": (2, 512, 4), "beta": (2, 512, 4)}
+_CONV = {"x": (2, 512, 256), "weight": (256, 4), "bias": (256,)}
 _QKV = dict.fromkeys("qkv", (2, 512, 4, 64))
 _GRID = dict.fromkeys("qkv", (2, 10, 9, 8, 4, 64))
 _DYNAMICS: dict[str, Callable[[Tensor], Tensor]] = {"A": _decay, "dt": _small_step, "delta": _small_step}
 
 CASES = (
     *(
-        Case(
-            f"state space dual, {direction}",
-            "mamba_ssm",
-            lambda i, backend, direction=direction: mamba_chunk_scan_combined(  # type: ignore[misc]
-                **i, dt_softplus=True, direction=direction, backend=backend
-            ),
-            _SSD,
-            wide=("dt", "A", "D"),
-            prepare=_DYNAMICS,
-        )
+        Case(f"state space dual, {direction}", "mamba_ssm", mamba_chunk_scan_combined, _SSD,
+             options={"dt_softplus": True, "direction": direction}, wide=("dt", "A", "D"), prepare=_DYNAMICS)
         for direction in ("forward", "reverse", "both")
     ),
-    Case(
-        "quasi-separable scan",
-        "mamba_ssm",
-        lambda i, backend: quasiseparable_scan(**i, dt_softplus=True, backend=backend),  # type: ignore[arg-type]
-        _QUASI,
-        wide=("dt", "A"),
-        prepare=_DYNAMICS,
-    ),
+    Case("quasi-separable scan", "mamba_ssm", quasiseparable_scan, _QUASI,
+         options={"dt_softplus": True}, wide=("dt", "A"), prepare=_DYNAMICS),
     *(
-        Case(
-            f"selective scan, {direction}",
-            backend,
-            lambda i, backend, direction=direction: selective_scan_fn(  # type: ignore[misc]
-                **i, delta_softplus=True, direction=direction, backend=backend
-            ),
-            _SELECTIVE,
-            device=device,
-            wide=("A", "D"),
-            prepare=_DYNAMICS,
-        )
+        Case(f"selective scan, {direction}", backend, selective_scan_fn, _SELECTIVE, device=device,
+             options={"delta_softplus": True, "direction": direction}, wide=("A", "D"), prepare=_DYNAMICS)
         for backend, device in (("mamba_ssm", "cuda"), ("numba", "cpu"))
         for direction in ("forward", "reverse")
     ),
     *(
-        Case(
-            f"causal convolution, {'reverse' if reverse else 'forward'}",
-            "causal_conv1d",
-            lambda i, backend, reverse=reverse: causal_conv1d(  # type: ignore[misc]
-                **i, activation="silu", reverse=reverse, backend=backend
-            ),
-            {"x": (2, 512, 256), "weight": (256, 4), "bias": (256,)},
-        )
+        Case(f"causal convolution, {'reverse' if reverse else 'forward'}", "causal_conv1d", causal_conv1d, _CONV,
+             options={"activation": "silu", "reverse": reverse})
         for reverse in (False, True)
     ),
-    Case(
-        "gated delta rule",
-        "fla",
-        lambda i, backend: chunk_gated_delta_rule(**i, backend=backend)[0],  # type: ignore[arg-type]
-        _DELTA,
-        wide=("g",),
-        prepare={"q": _unit, "k": _unit, "g": lambda t: -t.abs() / 8, "beta": torch.sigmoid},
-    ),
-    Case(
-        "linear attention, causal",
-        "fla",
-        lambda i, backend: linear_attention(**i, causal=True, backend=backend)[0],  # type: ignore[arg-type]
-        _QKV,
-        prepare={"q": torch.abs, "k": torch.abs},
-    ),
-    Case(
-        "attention",
-        "flash_attn",
-        lambda i, backend: attention(**i, backend=backend),  # type: ignore[arg-type]
-        _QKV,
-        native="sdpa",
-    ),
-    Case(
-        "shifted windows",
-        "flash_attn",
-        lambda i, backend: window_attention(**i, window=(4, 4, 4), shift=(2, 2, 2), backend=backend),  # type: ignore[arg-type]
-        _GRID,
-        native="sdpa",
-    ),
-)
+    Case("gated delta rule", "fla", chunk_gated_delta_rule, _DELTA, wide=("g",),
+         prepare={"q": _unit, "k": _unit, "g": lambda t: -t.abs() / 8, "beta": torch.sigmoid}),
+    Case("linear attention, causal", "fla", linear_attention, _QKV,
+         options={"causal": True}, prepare={"q": torch.abs, "k": torch.abs}),
+    Case("attention", "flash_attn", attention, _QKV, native="sdpa"),
+    Case("shifted windows", "flash_attn", window_attention, _GRID, native="sdpa",
+         options={"window": (4, 4, 4), "shift": (2, 2, 2)}),
+)  # fmt: skip

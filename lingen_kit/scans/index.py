@@ -41,7 +41,9 @@ class IndexScan(Scan):
 
     def index(self, grid: Grid, layer: int) -> Tensor:
         """The raster position of each element of the sequence: a permutation of `range(N)`, `(N,)` int64 on the CPU."""
-        return _index_and_inverse(self, tuple(grid), layer % self.period, torch.device("cpu"))[0].clone()
+        return _index_and_inverse(self, (grid[0], grid[1], grid[2]), layer % self.period, torch.device("cpu"))[
+            0
+        ].clone()
 
     def flatten(self, x: Tensor, layer: int) -> Tensor:
         """Gather the tokens: `(B, T, H, W, D)` -> `(B, N, D)`."""
@@ -52,7 +54,7 @@ class IndexScan(Scan):
     def unflatten(self, sequence: Tensor, grid: Grid, layer: int) -> Tensor:
         """Undo `flatten`: `(B, N, D)` -> `(B, T, H, W, D)`."""
         check_fit(sequence, grid)
-        index, inverse = _index_and_inverse(self, tuple(grid), layer % self.period, sequence.device)
+        index, inverse = _index_and_inverse(self, (grid[0], grid[1], grid[2]), layer % self.period, sequence.device)
         return _Permute.apply(sequence, inverse, index).unflatten(1, grid)
 
     def __eq__(self, other: object) -> bool:
@@ -62,10 +64,14 @@ class IndexScan(Scan):
         return hash((type(self), *sorted(vars(self).items())))
 
 
-@torch.compiler.assume_constant_result  # a compiled model holds the tensors, and does not trace how they are made
 def _index_and_inverse(scan: IndexScan, grid: Grid, phase: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The permutation of a scan and its inverse, each `(N,)`."""
     return _make(scan, grid, phase, device)
+
+
+# A compiled model holds the tensors, and does not trace how they are made. This is all that
+# `torch.compiler.assume_constant_result` does, after importing the compiler, which takes longer than importing torch.
+_index_and_inverse._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 # 128 pairs: a dozen orders on the grids of ten buckets. At 512p, 68 s a pair takes 2 MB.

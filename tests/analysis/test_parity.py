@@ -18,10 +18,10 @@ def test_every_case_runs_its_operator(case: Case) -> None:
 
 
 def test_a_wrong_kernel_is_found() -> None:
-    def call(inputs: dict[str, torch.Tensor], backend: str) -> torch.Tensor:
-        return inputs["x"] * (1.01 if backend == "kernel" else 1.0)
+    def scale(x: torch.Tensor, backend: str) -> torch.Tensor:
+        return x * (1.01 if backend == "kernel" else 1.0)
 
-    rows = list(compare(Case("scale", "kernel", call, {"x": (4,)}, device="cpu"), torch.float32))
+    rows = list(compare(Case("scale", "kernel", scale, {"x": (4,)}, device="cpu"), torch.float32))
     assert [(row.tensor, row.passed) for row in rows] == [("y", False), ("dx", False)]
     assert rows[0].kernel_error == pytest.approx(0.01, rel=1e-3)
 
@@ -32,12 +32,12 @@ def test_nan_does_not_pass() -> None:
 
 
 def test_a_missing_kernel_leaves_the_torch_path() -> None:
-    def call(inputs: dict[str, torch.Tensor], backend: str) -> torch.Tensor:
+    def square(x: torch.Tensor, backend: str) -> torch.Tensor:
         if backend == "kernel":
             raise MissingPackage("op: kernel is not installed")
-        return inputs["x"].square()
+        return x.square()
 
-    rows = list(compare(Case("square", "kernel", call, {"x": (4,)}, device="cpu"), torch.float32))
+    rows = list(compare(Case("square", "kernel", square, {"x": (4,)}, device="cpu"), torch.float32))
     assert all(row.passed and row.kernel_error is None for row in rows)
     assert rows[0].skipped == "kernel is not installed"
 
