@@ -24,7 +24,14 @@ from torch import Tensor
 from lingen_kit.ops.backend import choose_kernel, lower_for_autocast
 from lingen_kit.ops.checks import require_shapes
 from lingen_kit.ops.ssd import SSD_KERNEL, check_sequence, mamba_chunk_scan_combined, step_sizes
-from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, choose_chunk_size, plan_segments
+from lingen_kit.ops.ssd_segments import (
+    Part,
+    Segment,
+    SegmentTensors,
+    choose_chunk_size,
+    join_segments,
+    plan_segments,
+)
 
 _OP = "quasiseparable_scan"
 
@@ -98,24 +105,27 @@ def _two_scans(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_siz
     return forward + reverse - x * (itself * steps).unsqueeze(-1).to(x.dtype)
 
 
-class _Reader:
-    """Cuts a call's inputs into segments, read in either direction."""
+_Both = tuple[SegmentTensors, SegmentTensors]
+"""One segment, read from its start and read from its end."""
 
-    def __init__(self, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
-        self.x, self.B, self.C = x, B, C
-        heads, groups = x.shape[2], B.shape[2]
-        self.halves = tuple((dt[:, :, own], A[own]) for own in (slice(0, heads), slice(heads, None)))
-        self.parts = tuple(Part(slice(0, heads), slice(0, groups), reverse) for reverse in (False, True))
-        self.no_state = dt.new_zeros(x.shape[0], groups, B.shape[3], heads // groups, x.shape[3])  # B G N R P
 
-    def reverse(self, segment: Segment) -> SegmentTensors:
-        """The segment read from its end."""
-        return SegmentTensors(segment, self.parts[1], self.x, *self.halves[1], self.B, self.C)
+def _cut_both(segments: tuple[Segment, ...], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> list[_Both]:
+    """The tensors of every segment in both directions, which share x, B and C."""
+    heads = x.shape[2]
+    part = Part(slice(0, heads), slice(0, B.shape[2]), reverse=False)
+    both: list[_Both] = []
+    for whole, members in join_segments(segments):
+        forward = SegmentTensors(whole, part, x, dt[:, :, :heads], A[:heads], B, C)
+        reverse = forward.reversed(dt[:, :, heads:], A[heads:])
+        both += [(forward.narrow(segment), reverse.narrow(segment)) for segment in members]
+    return both
 
-    def both(self, segment: Segment) -> tuple[SegmentTensors, SegmentTensors]:
-        """The segment read from its start, and from its end."""
-        forward = SegmentTensors(segment, self.parts[0], self.x, *self.halves[0], self.B, self.C)
-        return forward, forward.reversed(*self.halves[1])
+
+def _no_state(x: Tensor, dt: Tensor, B: Tensor) -> Tensor:
+    """The state before anything was read, `(B, G, N, R, P)`."""
+    batch, _, heads, width = x.shape
+    groups, state = B.shape[2:]
+    return dt.new_zeros(batch, groups, state, heads // groups, width)
 
 
 def _decays(forward: SegmentTensors, reverse: SegmentTensors) -> Tensor:
@@ -142,11 +152,6 @@ def _square(t: Tensor) -> Tensor:
     return t.reshape(-1, *t.shape[-2:])
 
 
-def _carry(s: SegmentTensors, state: Tensor) -> Tensor:
-    """States at the edges of a segment's chunks, `(K+1, B, G, N, R, P)`, from the state that enters it."""
-    return s.accumulate(s.B, s.weighted(s.x, s.dt * s.leave, "native"), state, s.part.reverse)
-
-
 def _carry_back(s: SegmentTensors, dy: Tensor, dstate: Tensor) -> Tensor:
     """Gradients of the states at the edges of a segment's chunks, from that of the state which leaves it."""
     return s.accumulate(s.C, s.weighted(s.native(dy), s.enter, "native"), dstate, not s.part.reverse)
@@ -159,24 +164,22 @@ class _QuasiseparableScan(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, segments: tuple[Segment, ...], save: bool
     ) -> Tensor:
-        reader = _Reader(x, dt, A, B, C)
         y = torch.empty(x.shape, dtype=dt.dtype, device=x.device)
         from_right, from_left = [], []  # states at the edges of the chunks, kept for backward
         with torch.autocast(x.device.type, enabled=False):
-            state = reader.no_state
-            for segment in reversed(segments):
-                reverse = reader.reverse(segment)
-                states = _carry(reverse, state)
+            both = _cut_both(segments, x, dt, A, B, C)
+            state = _no_state(x, dt, B)
+            buffer = None if save else state.new_empty(segments[0].chunks + 1, *state.shape)
+            for _, reverse in reversed(both):
+                states, across = reverse.advance(state, buffer)
                 state = states[0]
-                torch.mul(_enter(reverse), reverse.read(reverse.C, states[1:]), out=reverse.native(y))
+                torch.mul(across, _enter(reverse), out=reverse.native(y))
                 from_right += [states] if save else []
-            state = reader.no_state
-            for segment in segments:
-                forward, reverse = reader.both(segment)
-                states = _carry(forward, state)
+            state = torch.zeros_like(state)
+            for forward, reverse in both:
+                states, across = forward.advance(state, buffer)
                 state = states[-1]
-                out = forward.native(y)
-                out.addcmul_(forward.read(forward.C, states[:-1]), _enter(forward))
+                out = forward.native(y).addcmul_(across, _enter(forward))
                 mixing = _decays(forward, reverse).mul_(_steps(forward, reverse)).mul_(forward.scores())
                 values = forward.weighted(forward.x, None, "head")
                 out.add_(torch.bmm(_square(mixing), _square(values)).view(values.shape).transpose(-2, -3))
@@ -190,21 +193,20 @@ class _QuasiseparableScan(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         inputs, states = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
-        segments, count = ctx.segments, len(ctx.segments)
-        reader = _Reader(*inputs)
+        from_left, from_right = states[: len(states) // 2], states[len(states) // 2 :]
         gradients = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in inputs]
         with torch.autocast(dy.device.type, enabled=False):
+            both = _cut_both(ctx.segments, *inputs)
             dfrom_right = []
-            dstate = reader.no_state
-            for segment in segments:
-                dfrom_right.append(_carry_back(reader.reverse(segment), dy, dstate))
+            dstate = torch.zeros_like(from_left[0][0])
+            for _, reverse in both:
+                dfrom_right.append(_carry_back(reverse, dy, dstate))
                 dstate = dfrom_right[-1][-1]
-            dstate = reader.no_state
-            for i in reversed(range(count)):
-                both = reader.both(segments[i])
-                dfrom_left = _carry_back(both[0], dy, dstate)
+            dstate = torch.zeros_like(dstate)
+            for i in reversed(range(len(both))):
+                dfrom_left = _carry_back(both[i][0], dy, dstate)
                 dstate = dfrom_left[0]
-                _write_gradients(both, (states[i], states[count + i]), (dfrom_left, dfrom_right.pop()), dy, gradients)
+                _write_gradients(both[i], (from_left[i], from_right[i]), (dfrom_left, dfrom_right.pop()), dy, gradients)
         return *gradients, None, None
 
 
@@ -214,7 +216,7 @@ def _enter(s: SegmentTensors) -> Tensor:
 
 
 def _write_gradients(
-    both: tuple[SegmentTensors, SegmentTensors],
+    both: _Both,
     states: tuple[Tensor, Tensor],
     dstates: tuple[Tensor, Tensor],
     dy: Tensor,

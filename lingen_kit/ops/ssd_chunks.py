@@ -29,14 +29,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, plan_segments
+from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, cut_tensors, plan_segments
 
 
 def _forward_segment(s: SegmentTensors, state: Tensor, y: Tensor, D: Tensor | None, buffer: Tensor | None) -> Tensor:
     """Write the outputs of one segment to y; return the states at its chunks' edges, in `buffer` if there is one."""
-    columns = s.weighted(s.x, s.dt * s.leave, "native")
-    states = s.accumulate(s.B, columns, state, s.part.reverse, buffer)
-    across = s.read(s.C, s.entering(states), out=columns)
+    states, across = s.advance(state, buffer)
     mixing = s.decays().mul_(s.scores())
     values = s.weighted(s.x, s.dt, "head")
     within = torch.bmm(mixing.view(-1, *mixing.shape[-2:]), values.view(-1, *values.shape[-2:]))
@@ -157,8 +155,8 @@ class _ChunkedScan(torch.autograd.Function):
             for part in parts:
                 state = _split_state(initial_states, part)
                 buffer = None if save else state.new_empty(segments[0].chunks + 1, *state.shape)
-                for segment in reversed(segments) if part.reverse else segments:
-                    tensors = SegmentTensors(segment, part, x, dt, A, B, C)
+                cut = cut_tensors(segments, part, x, dt, A, B, C)
+                for tensors in reversed(cut) if part.reverse else cut:
                     states = _forward_segment(tensors, state, y, D, buffer)
                     state = states[0] if part.reverse else states[-1]
                     if save:
@@ -185,8 +183,8 @@ class _ChunkedScan(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             for part in reversed(ctx.parts):
                 dstate = _split_state(dfinal, part)
-                for segment in ctx.segments if part.reverse else reversed(ctx.segments):
-                    tensors = SegmentTensors(segment, part, x, dt, A, B, C)
+                cut = cut_tensors(ctx.segments, part, x, dt, A, B, C)
+                for tensors in cut if part.reverse else reversed(cut):
                     dstate = _backward_segment(tensors, saved.pop(), y, dy, D, dstate, out)
                 _split_state(dinitial, part).copy_(dstate)
         return out.x, out.dt, out.A, out.B, out.C, out.D, dinitial, None, None, None

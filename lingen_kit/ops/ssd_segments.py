@@ -8,8 +8,9 @@ K chunks in a segment.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from itertools import groupby
 from typing import Literal, Self
 
 import torch
@@ -68,6 +69,24 @@ def plan_segments(x: Tensor, heads: int, state: int, chunk_size: int) -> tuple[S
     return cut_segments(length, size, max(1, budget // largest))
 
 
+def join_segments(segments: tuple[Segment, ...]) -> Iterator[tuple[Segment, list[Segment]]]:
+    """Join segments of one chunk size, so that what is small beside x is computed for all of them at once."""
+    for _, run in groupby(segments, lambda segment: segment.size):
+        members = list(run)
+        yield Segment(members[0].start, sum(segment.chunks for segment in members), members[0].size), members
+
+
+def cut_tensors(
+    segments: tuple[Segment, ...], part: Part, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor
+) -> "list[SegmentTensors]":
+    """The tensors of every segment of one part."""
+    tensors = []
+    for whole, members in join_segments(segments):
+        joined = SegmentTensors(whole, part, x, dt, A, B, C)
+        tensors += [joined.narrow(segment) for segment in members]
+    return tensors
+
+
 class SegmentTensors:
     """Views and decays of one segment of one part, shared by forward and backward.
 
@@ -80,18 +99,8 @@ class SegmentTensors:
         self.groups = part.groups.stop - part.groups.start
         self.heads = x.shape[2] // groups
         self.x = self.native(x)
-        self._B, self._C = B, C
+        self.B, self.C = self.products(B), self.products(C)
         self.set_decays(dt, A)
-
-    @cached_property
-    def B(self) -> Tensor:
-        """What is written, `(K B G, Q, N)`."""
-        return self.products(self._B)
-
-    @cached_property
-    def C(self) -> Tensor:
-        """What is read, `(K B G, Q, N)`."""
-        return self.products(self._C)
 
     def set_decays(self, dt: Tensor, A: Tensor) -> None:
         """Compute all that follows from the step sizes `(B, L, H)` and log decays `(H,)`."""
@@ -113,6 +122,19 @@ class SegmentTensors:
         other = copy.copy(self)
         other.part = replace(self.part, reverse=True)
         other.set_decays(dt, A)
+        return other
+
+    def narrow(self, segment: Segment) -> Self:
+        """Some of the chunks: a part of this segment as one of its own."""
+        first = (segment.start - self.segment.start) // segment.size
+        rows = slice(first, first + segment.chunks)
+        other = copy.copy(self)
+        other.segment = segment
+        for name in ("x", "dt", "potential", "enter", "leave", "chunk_decay"):
+            setattr(other, name, getattr(self, name)[rows])
+        products = len(self.B) // self.segment.chunks
+        rows = slice(rows.start * products, rows.stop * products)
+        other.B, other.C = self.B[rows], self.C[rows]
         return other
 
     def native(self, t: Tensor) -> Tensor:
@@ -160,12 +182,13 @@ class SegmentTensors:
 
     def pass_states(self, states: Tensor, right_to_left: bool) -> None:
         """Turn `(K+1, B, G, N, R, P)` contributions, the first one a state, into states, in place."""
-        chunks = self.segment.chunks
-        for c in reversed(range(chunks)) if right_to_left else range(chunks):
-            if right_to_left:
-                states[c].addcmul_(states[c + 1], self.chunk_decay[c])
-            else:
-                states[c + 1].addcmul_(states[c], self.chunk_decay[c])
+        edges, decays = states.unbind(), self.chunk_decay.unbind()
+        if right_to_left:
+            for c in reversed(range(len(decays))):
+                edges[c].addcmul_(edges[c + 1], decays[c])
+        else:
+            for c in range(len(decays)):
+                edges[c + 1].addcmul_(edges[c], decays[c])
 
     def entering(self, states: Tensor) -> Tensor:
         """Of states at the edges of the chunks, `(K+1, ...)`, those that enter the chunks."""
@@ -181,6 +204,17 @@ class SegmentTensors:
             out = states.new_empty(*states.shape[:3], rows.shape[1], *states.shape[4:])
         torch.bmm(rows, states.reshape(len(rows), rows.shape[2], -1), out=out.view(*rows.shape[:2], -1))
         return out
+
+    def advance(self, state: Tensor, buffer: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Carry a state `(B, G, N, R, P)` through the segment in its direction, and read it at every position.
+
+        Returns:
+            The states at the edges of the chunks `(K+1, B, G, N, R, P)`, in `buffer` if there is one, and what is read
+            of those that enter the chunks, without the decay since, `(K, B, G, Q, R, P)`.
+        """
+        columns = self.weighted(self.x, self.dt * self.leave, "native")
+        states = self.accumulate(self.B, columns, state, self.part.reverse, buffer)
+        return states, self.read(self.C, self.entering(states), out=columns)
 
     def accumulate(
         self, rows: Tensor, columns: Tensor, state: Tensor, right_to_left: bool, out: Tensor | None = None

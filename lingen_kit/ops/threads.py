@@ -1,9 +1,4 @@
-"""Independent pieces of one operator on Python threads, for work that releases the interpreter's lock.
-
-PyTorch's own threads start and join at every operation that is large enough. That is dear where an operator is many
-small operations, and very dear on a machine that others use as well, because the threads wait by spinning. Here the
-threads join once.
-"""
+"""Independent pieces of one operator on Python threads, for work that releases the interpreter's lock."""
 
 import os
 from collections import deque
@@ -17,7 +12,7 @@ import torch
 Task = TypeVar("Task")
 
 
-def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task], most_threads: int | None = None) -> None:
+def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task]) -> None:
     """Call `work` on every task, on as many threads as torch uses, the calling one among them.
 
     Gradients are not recorded. Any number of threads may call this at the same time, and a forked child may.
@@ -25,7 +20,6 @@ def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task], most_threads:
     Args:
         work: What to do with a task.
         tasks: In the order in which they are begun.
-        most_threads: Upper limit on the threads.
     """
     waiting = deque(tasks)
     inference = torch.is_inference_mode_enabled()
@@ -39,8 +33,8 @@ def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task], most_threads:
                     return
                 work(task)
 
-    threads = min(torch.get_num_threads(), len(waiting), most_threads or len(waiting))
-    helpers = [_pool(torch.get_num_threads()).submit(take_turns) for _ in range(threads - 1)]
+    threads = torch.get_num_threads()
+    helpers = [_pool(threads).submit(take_turns) for _ in range(min(threads, len(waiting)) - 1)]
     try:
         take_turns()
     finally:

@@ -33,12 +33,6 @@ def test_every_task_runs_once_on_several_threads() -> None:
     assert len(threads) == 3
 
 
-def test_the_limit_on_threads_holds() -> None:
-    threads: set[str] = set()
-    run_tasks(lambda task: threads.add(threading.current_thread().name), range(50), most_threads=1)
-    assert threads == {threading.current_thread().name}
-
-
 @pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
 def test_gradients_are_off_and_inference_mode_is_that_of_the_caller(inference: bool) -> None:
     leaf = torch.ones(2, requires_grad=True)
