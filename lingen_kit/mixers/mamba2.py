@@ -79,45 +79,37 @@ class Mamba2(SequenceMixer):
 
     def mix(self, sequence: Tensor, review: int) -> Tensor:
         """Mix `(B, R + N, D)` -> `(B, N, D)`; every direction reads the first R = `review` tokens first."""
-        inner, tokens = self.inner, sequence.shape[1] - review
-        z, x_b_c, dt = self.in_proj(sequence).split([inner, inner + 2 * self.groups * self.state_size, self.heads], -1)
-        mixed = causal_conv1d(x_b_c, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu")
-        if not self.bidirectional:
-            y = self._scan(mixed[:, :, None], dt, self.A_log, self.D, self.dt_bias)[:, review:]
-        else:
+        state = self.groups * self.state_size
+        z, x_b_c, dt = self.in_proj(sequence).split([self.inner, self.inner + 2 * state, self.heads], dim=-1)
+        y = self._read(x_b_c, dt, reverse=False)[:, review:]
+        if self.bidirectional:
             # The reverse direction starts at the last position, so the review tokens go there.
-            x_b_c_reverse, dt_reverse = review_last(x_b_c, review), review_last(dt, review)
-            weight, bias = self.conv1d_reverse.weight.squeeze(1), self.conv1d_reverse.bias
-            mixed_reverse = causal_conv1d(x_b_c_reverse, weight, bias, activation="silu", reverse=True)
-            y = self._scan(
-                torch.stack([mixed, mixed_reverse], dim=2),
-                torch.cat([dt, dt_reverse], dim=-1),
-                torch.cat([self.A_log, self.A_log_reverse]),
-                torch.cat([self.D, self.D_reverse]),
-                torch.cat([self.dt_bias, self.dt_bias_reverse]),
-            )
-            y = y[:, review:, : self.heads] + y[:, :tokens, self.heads :]
-        y = y.flatten(2) * F.silu(z[:, review:])
-        return self.out_proj(group_norm(self.norm, y, self.groups))
+            y_reverse = self._read(review_last(x_b_c, review), review_last(dt, review), reverse=True)
+            y = y + y_reverse[:, : y.shape[1]]
+        return self.out_proj(group_norm(self.norm, y * F.silu(z[:, review:]), self.groups))
 
-    def _scan(self, x_b_c: Tensor, dt: Tensor, a_log: Tensor, d: Tensor, dt_bias: Tensor) -> Tensor:
-        """Run the state space model of every direction in one call: `(B, L, directions, I + 2GS)` -> `(B, L, A, P)`."""
+    def _read(self, x_b_c: Tensor, dt: Tensor, reverse: bool) -> Tensor:
+        """Convolution and state space model of one direction: `(B, L, I + 2GS)` and `(B, L, A)` -> `(B, L, I)`."""
+        suffix = "_reverse" if reverse else ""
+        conv: nn.Conv1d = getattr(self, f"conv1d{suffix}")
+        a_log, d, dt_bias = (getattr(self, f"{name}{suffix}") for name in ("A_log", "D", "dt_bias"))
+        x_b_c = causal_conv1d(x_b_c, conv.weight.squeeze(1), conv.bias, activation="silu", reverse=reverse)
         state = self.groups * self.state_size
         x, b, c = x_b_c.split([self.inner, state, state], dim=-1)
         y = mamba_chunk_scan_combined(
-            x.unflatten(-1, (-1, self.head_dim)).flatten(2, 3),
+            x.unflatten(-1, (self.heads, -1)),
             dt,
             -torch.exp(a_log.float()),
-            b.unflatten(-1, (-1, self.state_size)).flatten(2, 3),
-            c.unflatten(-1, (-1, self.state_size)).flatten(2, 3),
+            b.unflatten(-1, (self.groups, -1)),
+            c.unflatten(-1, (self.groups, -1)),
             D=d,
             dt_bias=dt_bias,
             dt_softplus=True,
-            direction="both" if self.bidirectional else "forward",
+            direction="reverse" if reverse else "forward",
             backend=self.backend,
         )
         assert isinstance(y, Tensor)  # no final states asked for
-        return y
+        return y.flatten(2)
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add: the terms of LinGen's Eq. 1 to 3.

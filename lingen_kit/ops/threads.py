@@ -1,4 +1,4 @@
-"""Independent pieces of one operator on Python threads, for work that releases the interpreter's lock."""
+"""Independent pieces of one operator on Python threads: for compiled kernels that release the interpreter's lock."""
 
 import os
 from collections import deque
@@ -15,23 +15,22 @@ Task = TypeVar("Task")
 def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task]) -> None:
     """Call `work` on every task, on as many threads as torch uses, the calling one among them.
 
-    Gradients are not recorded. Any number of threads may call this at the same time, and a forked child may.
+    Any number of threads may call this at the same time, and a forked child may. PyTorch's modes (gradients, autocast)
+    belong to a thread, so `work` should not depend on them.
 
     Args:
         work: What to do with a task.
         tasks: In the order in which they are begun.
     """
     waiting = deque(tasks)
-    inference = torch.is_inference_mode_enabled()
 
     def take_turns() -> None:
-        with torch.inference_mode(inference), torch.no_grad():  # both belong to a thread
-            while True:
-                try:
-                    task = waiting.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                work(task)
+        while True:
+            try:
+                task = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            work(task)
 
     threads = torch.get_num_threads()
     helpers = [_pool(threads).submit(take_turns) for _ in range(min(threads, len(waiting)) - 1)]

@@ -1,4 +1,4 @@
-"""Tasks on Python threads: each once, gradients off, errors passed on."""
+"""Tasks on Python threads: each once, errors passed on."""
 
 import threading
 from collections.abc import Iterator
@@ -31,24 +31,6 @@ def test_every_task_runs_once_on_several_threads() -> None:
     run_tasks(work, range(50))
     assert sorted(done) == list(range(50))
     assert len(threads) == 3
-
-
-@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
-def test_gradients_are_off_and_inference_mode_is_that_of_the_caller(inference: bool) -> None:
-    leaf = torch.ones(2, requires_grad=True)
-    with torch.inference_mode(inference):
-        out = torch.zeros(6)
-        results: list[torch.Tensor] = []
-        meeting = threading.Barrier(3)
-
-        def work(task: int) -> None:
-            meeting.wait(30)
-            out[task] += 1  # refused outside inference mode if the tensor was made inside
-            results.append(leaf * 2)
-
-        run_tasks(work, range(3))
-    assert out.sum() == 3
-    assert not any(t.requires_grad for t in results)
 
 
 @pytest.mark.parametrize("failing", [0, 7])
