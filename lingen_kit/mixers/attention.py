@@ -3,12 +3,13 @@
 Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
 """
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
 from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import AttentionBackend, attention
+from lingen_kit.ops.norm import rmsnorm_fn
 from lingen_kit.ops.rope import rope3d, split_channels
 from lingen_kit.scans import Grid
 
@@ -19,9 +20,10 @@ class HeadNorm(nn.RMSNorm):
     Under autocast the weight is in fp32; left so, it would have queries and keys computed in fp32 as well.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(..., P)` -> the same."""
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """`(..., P)` -> the same, times the silu of a gate if there is one."""
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return rmsnorm_fn(x, self.weight, gate, eps)
 
 
 def split_heads(dim: int, heads: int, what: str) -> int:

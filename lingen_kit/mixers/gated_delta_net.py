@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
 from lingen_kit.mixers.attention import HeadNorm
+from lingen_kit.mixers.initial import depthwise, step_bias
 from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
 from lingen_kit.ops.gated_delta import chunk_gated_delta_rule
@@ -77,12 +78,14 @@ class GatedDeltaNet(SequenceMixer):
         self.v_proj = nn.Linear(dim, values, bias=False)
         self.a_proj = nn.Linear(dim, heads, bias=False)
         self.b_proj = nn.Linear(dim, heads, bias=False)
-        self.q_conv1d, self.k_conv1d, self.v_conv1d = (_depthwise(c, conv_size) for c in (keys, keys, values))
+        self.q_conv1d, self.k_conv1d, self.v_conv1d = (
+            depthwise(c, conv_size, bias=False) for c in (keys, keys, values)
+        )
         self.A_log, self.dt_bias = _dynamics(heads)
         if bidirectional:
-            self.q_conv1d_reverse = _depthwise(keys, conv_size)
-            self.k_conv1d_reverse = _depthwise(keys, conv_size)
-            self.v_conv1d_reverse = _depthwise(values, conv_size)
+            self.q_conv1d_reverse = depthwise(keys, conv_size, bias=False)
+            self.k_conv1d_reverse = depthwise(keys, conv_size, bias=False)
+            self.v_conv1d_reverse = depthwise(values, conv_size, bias=False)
             self.A_log_reverse, self.dt_bias_reverse = _dynamics(heads)
         self.g_proj = nn.Linear(dim, values, bias=False)
         self.o_norm = HeadNorm(head_dim * expand_v, eps=1e-5)
@@ -101,7 +104,7 @@ class GatedDeltaNet(SequenceMixer):
             reverse = self._delta_rule(read, convolutions, self.A_log_reverse, self.dt_bias_reverse, reverse=True)
             o = o + reverse[:, :tokens]
         gate = self.g_proj(sequence[:, review:]).unflatten(-1, (self.heads, -1))
-        return self.o_proj((self.o_norm(o) * F.silu(gate)).flatten(2))
+        return self.o_proj(self.o_norm(o, gate).flatten(2))
 
     def _delta_rule(
         self,
@@ -148,17 +151,10 @@ class GatedDeltaNet(SequenceMixer):
         return f"{sizes}, bidirectional={self.bidirectional}, {super().extra_repr()}"
 
 
-def _depthwise(channels: int, taps: int) -> nn.Conv1d:
-    """Hold the parameters in fla's names and shapes; `ops.conv` computes."""
-    return nn.Conv1d(channels, channels, taps, groups=channels, padding=taps - 1, bias=False)
-
-
 def _dynamics(heads: int) -> tuple[nn.Parameter, nn.Parameter]:
-    """Log decay and step bias of one direction, initialised as published.
+    """Log decay and step bias of one direction, initialized as published.
 
-    The decay is uniform in (0, 16], the step after softplus log-uniform in [0.001, 0.1]. Neither should be decayed by
-    the optimizer.
+    The decay is uniform in (0, 16]. Neither should be decayed by the optimizer.
     """
     decay = 16 * (1 - torch.rand(heads))  # never zero, whose logarithm is infinite
-    dt = torch.exp(torch.empty(heads).uniform_(math.log(1e-3), math.log(1e-1))).clamp_(min=1e-4)
-    return nn.Parameter(decay.log()), nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) == dt
+    return nn.Parameter(decay.log()), nn.Parameter(step_bias(heads))

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
-from lingen_kit.mixers.mamba2 import count_heads, depthwise, dynamics, group_norm
+from lingen_kit.mixers.initial import depthwise
+from lingen_kit.mixers.mamba2 import count_heads, dynamics
 from lingen_kit.mixers.sequence import SequenceMixer
 from lingen_kit.ops.conv import causal_conv1d
+from lingen_kit.ops.norm import rmsnorm_fn
 from lingen_kit.ops.quasiseparable import quasiseparable_scan
 from lingen_kit.scans import Grid, Scan
+
+_NORM_EPS = 1e-5
 
 
 class Hydra(SequenceMixer):
@@ -71,7 +75,7 @@ class Hydra(SequenceMixer):
         self.conv1d = depthwise(conv_channels, conv_size)
         self.dt_bias, self.A_log, self.D = dynamics(self.heads)
         self.fc_D = nn.Linear(self.inner, self.heads, bias=False)
-        self.norm = nn.RMSNorm(self.inner, eps=1e-5)
+        self.norm = nn.RMSNorm(self.inner, eps=_NORM_EPS)
         self.out_proj = nn.Linear(self.inner, dim, bias=False)
 
     def mix(self, sequence: Tensor, review: int) -> Tensor:
@@ -88,10 +92,11 @@ class Hydra(SequenceMixer):
         weight, bias = self.conv1d.weight.squeeze(1), self.conv1d.bias
         x_b_c = causal_conv1d(F.pad(x_b_c, (0, 0, 0, ahead)), weight, bias, activation="silu")[:, ahead:]
         x, b, c = x_b_c.split([self.inner, state, state], dim=-1)
+        a_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
         y = quasiseparable_scan(
             x.unflatten(-1, (self.heads, -1)),
             dt,
-            -torch.exp(self.A_log.float()).repeat(2),
+            -torch.exp(a_log).repeat(2),
             b.unflatten(-1, (self.groups, -1)),
             c.unflatten(-1, (self.groups, -1)),
             D=self.fc_D(x) + self.D.to(x.dtype),
@@ -100,8 +105,8 @@ class Hydra(SequenceMixer):
             backend=self.backend,
         )
         video = slice(review, y.shape[1] - review)
-        y = group_norm(self.norm, y[:, video].flatten(2), self.groups)
-        return self.out_proj(y * F.silu(z[:, video]))
+        y, size = y[:, video].flatten(2), self.inner // self.groups
+        return self.out_proj(rmsnorm_fn(y, self.norm.weight, z[:, video], _NORM_EPS, size))
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add, counted as those of Mamba2 are."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
+from lingen_kit.mixers.initial import depthwise, step_bias
 from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
 from lingen_kit.ops.selective_scan import selective_scan_fn
@@ -76,20 +77,17 @@ class Mamba(SequenceMixer):
     def _direction(self) -> tuple[nn.Conv1d, nn.Linear, nn.Linear, nn.Parameter, nn.Parameter]:
         """Convolution, projections, log decays and skip of one direction, initialized as in the paper's Sec. 3.6.
 
-        The step after softplus is log-uniform in [0.001, 0.1], the decays are 1 to S (S4D-real). The log decays, the
+        The decays are 1 to S (S4D-real). The log decays, the
         skip and the bias of the steps should not be decayed by the optimizer.
         """
         inner, size, rank = self.inner, self.state_size, self.dt_rank
-        # Holds the parameters in mamba_ssm's names and shapes; `ops.conv` computes.
-        conv1d = nn.Conv1d(inner, inner, self.conv_size, groups=inner, padding=self.conv_size - 1)
         dt_proj = nn.Linear(rank, inner)
         nn.init.uniform_(dt_proj.weight, -(rank**-0.5), rank**-0.5)
-        dt = torch.exp(torch.empty(inner).uniform_(math.log(1e-3), math.log(1e-1))).clamp_(min=1e-4)
         with torch.no_grad():
-            dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(bias) == dt
+            dt_proj.bias.copy_(step_bias(inner))
         decays = torch.arange(1, size + 1, dtype=torch.float32).repeat(inner, 1)
         return (
-            conv1d,
+            depthwise(inner, self.conv_size),
             nn.Linear(inner, rank + 2 * size, bias=False),
             dt_proj,
             nn.Parameter(decays.log()),

@@ -8,18 +8,20 @@ Letters: B batch, L tokens read (review tokens included), N tokens returned, D c
 A heads, P head dim, G groups, S state size, K taps of the convolution.
 """
 
-import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lingen_kit.errors import require_at_least
+from lingen_kit.mixers.initial import depthwise, step_bias
 from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
+from lingen_kit.ops.norm import rmsnorm_fn
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
 from lingen_kit.scans import Grid, Scan
+
+_NORM_EPS = 1e-5
 
 
 class Mamba2(SequenceMixer):
@@ -74,7 +76,7 @@ class Mamba2(SequenceMixer):
         if bidirectional:
             self.conv1d_reverse = depthwise(conv_channels, conv_size)
             self.dt_bias_reverse, self.A_log_reverse, self.D_reverse = dynamics(heads)
-        self.norm = nn.RMSNorm(inner, eps=1e-5)
+        self.norm = nn.RMSNorm(inner, eps=_NORM_EPS)
         self.out_proj = nn.Linear(inner, dim, bias=False)
 
     def mix(self, sequence: Tensor, review: int) -> Tensor:
@@ -86,7 +88,8 @@ class Mamba2(SequenceMixer):
             # The reverse direction starts at the last position, so the review tokens go there.
             y_reverse = self._read(review_last(x_b_c, review), review_last(dt, review), reverse=True)
             y = y + y_reverse[:, : y.shape[1]]
-        return self.out_proj(group_norm(self.norm, y * F.silu(z[:, review:]), self.groups))
+        z, size = z[:, review:], self.inner // self.groups
+        return self.out_proj(rmsnorm_fn(y, self.norm.weight, z, _NORM_EPS, size, norm_before_gate=False))
 
     def _read(self, x_b_c: Tensor, dt: Tensor, reverse: bool) -> Tensor:
         """Convolution and state space model of one direction: `(B, L, I + 2GS)` and `(B, L, A)` -> `(B, L, I)`."""
@@ -99,7 +102,7 @@ class Mamba2(SequenceMixer):
         y = mamba_chunk_scan_combined(
             x.unflatten(-1, (self.heads, -1)),
             dt,
-            -torch.exp(a_log.float()),
+            -torch.exp(a_log.to(torch.promote_types(a_log.dtype, torch.float32))),
             b.unflatten(-1, (self.groups, -1)),
             c.unflatten(-1, (self.groups, -1)),
             D=d,
@@ -148,23 +151,10 @@ def count_heads(owner: str, dim: int, expand: int, head_dim: int, groups: int) -
     return heads
 
 
-def group_norm(norm: nn.RMSNorm, y: Tensor, groups: int) -> Tensor:
-    """RMSNorm within each group of heads, as the published modules have it: `(B, N, I)` -> the same."""
-    width = y.shape[-1] // groups
-    return F.rms_norm(y.unflatten(-1, (groups, -1)), (width,), eps=norm.eps).flatten(-2) * norm.weight
-
-
-def depthwise(channels: int, taps: int) -> nn.Conv1d:
-    """Hold the parameters in mamba_ssm's names and shapes; `ops.conv` computes."""
-    return nn.Conv1d(channels, channels, taps, groups=channels, padding=taps - 1)
-
-
 def dynamics(heads: int) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
-    """Step bias, log decay and skip of one direction, initialised as in the Mamba2 paper.
+    """Step bias, log decay and skip of one direction, initialized as in the Mamba2 paper.
 
-    The step after softplus is log-uniform in [0.001, 0.1], the decay uniform in [1, 16]. None of them should be
-    decayed by the optimizer.
+    The decay is uniform in [1, 16]. None of them should be decayed by the optimizer.
     """
-    dt = torch.exp(torch.empty(heads).uniform_(math.log(1e-3), math.log(1e-1))).clamp_(min=1e-4)
-    dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) == dt
+    dt_bias = nn.Parameter(step_bias(heads))
     return dt_bias, nn.Parameter(torch.empty(heads).uniform_(1, 16).log_()), nn.Parameter(torch.ones(heads))

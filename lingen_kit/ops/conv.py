@@ -38,7 +38,9 @@ class _CausalConv(torch.autograd.Function):
         ctx.silu, ctx.reverse = silu, reverse
         with torch.autocast(x.device.type, enabled=False):
             y = _convolve(x, weight, bias, reverse)
-        return F.silu(y) if silu else y.contiguous()
+        if not silu:
+            return y.contiguous()
+        return F.silu(y, inplace=y.is_contiguous())  # fresh memory costs more than the function
 
     @staticmethod
     @torch.autograd.function.once_differentiable
