@@ -5,20 +5,24 @@ by half in every other layer so that neighbours across a border meet. The paper 
 names no position bias either, so there is none: positions come from the denoiser's embedding.
 
 Projections and norms treat tokens one by one, so the input is packed window after window once, and what comes out
-of the last projection is unpacked once.
+of the last projection is unpacked once. In between, a CPU takes a few windows at a time through all of the mixer, so
+that queries, keys and values stay in its cache.
 
-Letters: B batch, T H W the grid of tokens, M = B*T*H*W packed tokens, D channels, A heads, P head dim.
+Letters: B batch, T H W the grid of tokens, D channels, w windows of n tokens, A heads, P head dim.
 """
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from lingen_kit.mixers.attention import QKVProjection
 from lingen_kit.mixers.base import Mixer
-from lingen_kit.ops.attention import AttentionBackend, packed_attention
+from lingen_kit.ops.attention import AttentionBackend, attention
 from lingen_kit.ops.windows import axis_windows, check_window, cut_windows
 from lingen_kit.scans import Grid
+
+_CPU_TOKENS = 2048  # 6 MB of queries, keys and values at width 256
 
 
 class WindowAttention(Mixer):
@@ -59,9 +63,14 @@ class WindowAttention(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
         windows = cut_windows((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), self.window, self.shift, x.device)
-        q, k, v = self.qkv(windows.pack(x))  # (M, A, P)
-        y = packed_attention(q, k, v, windows, backend=self.backend).flatten(1)  # (M, D)
-        return windows.unpack(self.out_proj(y))
+        at_most = _CPU_TOKENS if x.device.type == "cpu" else None
+        outs = [self._attend(tokens) for tokens in windows.split(windows.pack(x), at_most)]
+        return windows.unpack(torch.cat(outs) if len(outs) > 1 else outs[0])
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """Attention within windows of n tokens, `(w, n, D)` -> `(w*n, D)`."""
+        q, k, v = self.qkv(tokens)  # (w, n, A, P)
+        return self.out_proj(attention(q, k, v, backend=self.backend).flatten(2)).flatten(0, 1)
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add: 8 N d^2 + 4 d times the pairs that meet.

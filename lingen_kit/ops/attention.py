@@ -19,13 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
-from lingen_kit.ops.windows import Size3, Windows, cut_windows
+from lingen_kit.ops.windows import Size3, cut_windows
 
 AttentionBackend = Literal["auto", "sdpa", "flash_attn"]
 
 _HALVES = (torch.float16, torch.bfloat16)
 _KERNEL = Kernel("flash_attn", "flash_attn", "flash_attn_func", "flash", dtypes=_HALVES)
-_PACKED_KERNEL = Kernel("flash_attn", "flash_attn", "flash_attn_varlen_func", "flash", dtypes=_HALVES)
 
 
 def attention(
@@ -94,47 +93,9 @@ def window_attention(
     q, k, v = lower_for_autocast(q, k, v)
     _check_alike("window_attention", q, k, v)
     windows = cut_windows((q.shape[0], q.shape[1], q.shape[2], q.shape[3]), window, shift, q.device)
-    q, k, v = (windows.pack(x) for x in (q, k, v))  # (M, A, P)
-    return windows.unpack(packed_attention(q, k, v, windows, backend=backend))
-
-
-def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, windows: Windows, *, backend: AttentionBackend = "auto"
-) -> Tensor:
-    """Attention of each token over the tokens of its own window, where tokens are packed window after window.
-
-    What is done to single tokens (projections, norms) commutes with packing: a mixer packs its input once, and
-    unpacks its output, instead of q, k and v.
-
-    Args:
-        q: Queries `(M, A, P)`, packed by `windows.pack`.
-        k: Keys, of the same shape.
-        v: Values, of the same shape.
-        windows: What `cut_windows` gave for the batch.
-        backend: As for `attention`.
-
-    Returns:
-        `(M, A, P)`.
-
-    Raises:
-        ValueError: A shape, dtype or backend does not fit.
-        MissingPackage: `backend="flash_attn"` and it is not installed.
-    """
-    if q.dim() != 3 or q.shape[0] != windows.order.shape[0]:
-        raise ValueError(
-            f"packed_attention: q is {tuple(q.shape)}, expected ({windows.order.shape[0]}, heads, head dim) for "
-            f"windows of a batch of grids {windows.shape}"
-        )
-    q, k, v = lower_for_autocast(q, k, v)
-    _check_alike("packed_attention", q, k, v)
-    kernel = choose_kernel("window_attention", backend, _PACKED_KERNEL, q, _unfit_for_flash(q), native="sdpa")
-    if kernel is not None:
-        longest = max(n for _, n in windows.groups)
-        out: Tensor = kernel(q, k, v, windows.borders, windows.borders, longest, longest)
-        return out
-    groups = zip(*(windows.split(x) for x in (q, k, v)), strict=True)  # (w, n, A, P) each
-    outs = [_sdpa(*group).flatten(0, 1) for group in groups]
-    return torch.cat(outs) if len(outs) > 1 else outs[0]
+    groups = zip(*(windows.split(windows.pack(x)) for x in (q, k, v)), strict=True)  # (w, n, A, P) each
+    outs = [attention(*group, backend=backend).flatten(0, 1) for group in groups]  # (w*n, A, P)
+    return windows.unpack(torch.cat(outs) if len(outs) > 1 else outs[0])
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

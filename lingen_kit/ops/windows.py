@@ -85,14 +85,12 @@ class Windows:
         order: Raster position in the batch of each packed token, `(M,)`, int32.
         inverse: Packed position of each token of the batch, `(M,)`, int32.
         groups: (w, n) of each group, in the order in which they are packed.
-        borders: Where each window starts in the packed tokens, and M: `(windows + 1,)`, int32.
     """
 
     shape: tuple[int, int, int, int]
     order: Tensor
     inverse: Tensor
     groups: tuple[tuple[int, int], ...]
-    borders: Tensor
 
     def pack(self, x: Tensor) -> Tensor:
         """Read tokens on their grid, `(B, T, H, W, ...)`, window after window: `(M, ...)`."""
@@ -104,12 +102,21 @@ class Windows:
         x: Tensor = _Permute.apply(packed, self.inverse, self.order)
         return x.unflatten(0, self.shape)
 
-    def split(self, packed: Tensor) -> list[Tensor]:
-        """Views of the groups of packed tokens `(M, ...)`: `(w, n, ...)` each."""
-        if len(self.groups) == 1:  # the gradient of a split into one part would be a copy
-            return [packed.unflatten(0, self.groups[0])]
-        parts = packed.split([w * n for w, n in self.groups])
-        return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
+    def split(self, packed: Tensor, at_most: int | None = None) -> list[Tensor]:
+        """Views of packed tokens `(M, ...)`, each of windows of one length: `(w, n, ...)`.
+
+        Args:
+            packed: Tokens in the order of `pack`.
+            at_most: Tokens of a view, or one window if that is more; a view for each group if None.
+        """
+        shapes: list[tuple[int, int]] = []
+        for count, length in self.groups:
+            step = count if at_most is None else max(1, at_most // length)
+            shapes += [(min(step, count - first), length) for first in range(0, count, step)]
+        if len(shapes) == 1:  # the gradient of a split into one part would be a copy
+            return [packed.unflatten(0, shapes[0])]
+        parts = packed.split([count * length for count, length in shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @lru_cache(maxsize=32)
@@ -143,7 +150,5 @@ def cut_windows(shape: tuple[int, int, int, int], window: Size3, shift: Size3, d
         by_length.setdefault(box.shape[1], []).append(box)
     packed = [torch.cat(boxes) for _, boxes in sorted(by_length.items(), reverse=True)]
     order = torch.cat([group.flatten() for group in packed])
-    lengths = torch.cat([torch.full((len(group),), group.shape[1], device="cpu") for group in packed])
-    borders = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
     groups = tuple((group.shape[0], group.shape[1]) for group in packed)
-    return Windows(shape, order.int().to(device), order.argsort().int().to(device), groups, borders.to(device))
+    return Windows(shape, order.int().to(device), order.argsort().int().to(device), groups)

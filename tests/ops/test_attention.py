@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -18,8 +19,7 @@ from lingen_kit.errors import MissingPackage
 from lingen_kit.ops import attention as ops
 from lingen_kit.ops import backend as backends
 from lingen_kit.ops import naive
-from lingen_kit.ops.attention import attention, packed_attention, window_attention
-from lingen_kit.ops.backend import Kernel
+from lingen_kit.ops.attention import attention, window_attention
 from lingen_kit.ops.windows import axis_windows, cut_windows
 
 Size3 = tuple[int, int, int]
@@ -132,9 +132,11 @@ def test_packed_windows_of_one_length_are_neighbors() -> None:
     packed = windows.pack(raster)
     assert packed.tolist()[:8] == [3, 4, 6, 7, 15, 16, 18, 19]
     assert windows.unpack(packed).equal(raster)
-    lengths = [n for w, n in windows.groups for _ in range(w)]
-    assert windows.borders.diff().tolist() == lengths and windows.borders[-1] == 24
     assert [part.shape for part in windows.split(packed)] == list(windows.groups)
+    pieces = windows.split(packed, at_most=9)
+    assert [tuple(piece.shape) for piece in pieces] == [(2, 4), (4, 2), (2, 2), (4, 1)]
+    assert torch.cat([piece.flatten() for piece in pieces]).equal(packed)
+    assert [tuple(piece.shape) for piece in windows.split(packed, at_most=1)][:3] == [(1, 4), (1, 4), (1, 2)]
 
 
 def test_windows_cut_in_inference_mode_serve_training() -> None:
@@ -174,24 +176,12 @@ def flash_attn(fresh_choices: None, monkeypatch: pytest.MonkeyPatch) -> list[str
         calls.append("flash_attn_func")
         return naive.attention(q, k, v)
 
-    def flash_attn_varlen_func(
-        q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int
-    ) -> Tensor:
-        calls.append("flash_attn_varlen_func")
-        assert cu_q.dtype == cu_k.dtype == torch.int32
-        assert max_q == cu_q.diff().max() and max_k == cu_k.diff().max()
-        sequences = zip(*(x.tensor_split(cu_q[1:-1].long()) for x in (q, k, v)), strict=True)
-        return torch.cat([naive.attention(*(x[None] for x in qkv))[0] for qkv in sequences])
-
     module = ModuleType("flash_stand_in")
-    module.flash_attn_func, module.flash_attn_varlen_func = flash_attn_func, flash_attn_varlen_func  # type: ignore
+    module.flash_attn_func = flash_attn_func  # type: ignore
     monkeypatch.setitem(sys.modules, "flash_stand_in", module)
-    for name in ("_KERNEL", "_PACKED_KERNEL"):
-        kernel: Kernel = getattr(ops, name)
-        stand_in = Kernel(
-            "flash_attn", "flash_stand_in", kernel.function, "flash", device="cpu", dtypes=(torch.float64,)
-        )
-        monkeypatch.setattr(ops, name, stand_in)
+    monkeypatch.setattr(
+        ops, "_KERNEL", replace(ops._KERNEL, module="flash_stand_in", device="cpu", dtypes=(torch.float64,))
+    )
     return calls
 
 
@@ -208,7 +198,7 @@ def test_flash_attn_is_chosen_called_and_logged_once(
 
 
 @pytest.mark.parametrize(("grid", "window", "shift"), CASES, ids=str)
-def test_flash_attn_takes_all_windows_in_one_call(
+def test_flash_attn_takes_windows_of_one_length_in_one_call(
     grid: Size3, window: Size3, shift: Size3, flash_attn: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=backends.logger.name)
@@ -217,8 +207,9 @@ def test_flash_attn_takes_all_windows_in_one_call(
         lambda *x: naive.window_attention(*x, window, shift),
         *leaves(*3 * [(2, *grid, 2, 3)]),
     )
-    assert flash_attn == ["flash_attn_varlen_func"]
-    assert caplog.messages == ["window_attention on cpu: backend flash_attn"]
+    groups = cut_windows((2, *grid), window, shift, torch.device("cpu")).groups
+    assert flash_attn == ["flash_attn_func"] * len(groups)
+    assert caplog.messages == ["attention on cpu: backend flash_attn"]
 
 
 def test_what_flash_attn_cannot_do_sdpa_does(flash_attn: list[str], caplog: pytest.LogCaptureFixture) -> None:
@@ -244,7 +235,7 @@ def test_flash_attn_by_name_without_the_package_says_how_to_install_it(monkeypat
     install = r"backend='flash_attn' needs the package flash_attn.*pip install \"lingen_kit\[flash\]\""
     with pytest.raises(MissingPackage, match="attention: " + install):
         attention(*3 * [q.flatten(1, 3)], backend="flash_attn")
-    with pytest.raises(MissingPackage, match="window_attention: " + install):
+    with pytest.raises(MissingPackage, match="attention: " + install):
         window_attention(q, q, q, (2, 2, 2), backend="flash_attn")
 
 
@@ -290,10 +281,3 @@ def test_bad_input_of_window_attention_is_named(change: dict[str, Any], message:
     good = {name: torch.zeros(1, 4, 4, 4, 2, 8) for name in "qkv"} | {"window": (2, 2, 2), "shift": (1, 1, 1)}
     with pytest.raises(ValueError, match=message):
         window_attention(**(good | change))
-
-
-def test_tokens_packed_for_another_batch_are_refused() -> None:
-    windows = cut_windows((1, 4, 4, 4), (2, 2, 2), (0, 0, 0), torch.device("cpu"))
-    x = torch.zeros(128, 2, 8)
-    with pytest.raises(ValueError, match=r"q is \(128, 2, 8\), expected \(64, heads, head dim\)"):
-        packed_attention(x, x, x, windows)
