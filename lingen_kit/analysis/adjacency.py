@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from lingen_kit.scans import Grid, Scan
+from lingen_kit.scans.base import invert
 
 Pairs = Literal["face", "cube"]
 """Face-adjacent pairs, or all pairs of each 2x2x2 cube (1x2x2 on a single frame, and so on)."""
@@ -66,10 +67,8 @@ def mean_distances(scan: Scan, grid: Grid, layers: Sequence[int], pairs: Pairs =
 
 def places(scan: Scan, grid: Grid, layer: int) -> Tensor:
     """The place of each token in the sequence of a layer: `(T, H, W)` int64."""
-    index = scan.index(grid, layer)
-    place = torch.empty_like(index)
-    place[index] = torch.arange(len(index))
-    return place.view(grid)
+    whose = f"{type(scan).__name__}.index({tuple(grid)}, layer={layer})"
+    return invert(scan.index(grid, layer), math.prod(grid), whose).view(grid)
 
 
 def _offsets(grid: Grid, pairs: Pairs) -> list[tuple[int, ...]]:

@@ -22,7 +22,7 @@ class HeadNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """`(..., P)` -> the same, times the silu of a gate if there is one."""
-        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        eps = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps if self.eps is None else self.eps
         return rmsnorm_fn(x, self.weight, gate, eps)
 
 

@@ -81,8 +81,8 @@ class Hydra(SequenceMixer):
     def mix(self, sequence: Tensor, review: int) -> Tensor:
         """Mix `(B, R + N, D)` -> `(B, N, D)`.
 
-        The R = `review` tokens stand at both ends: so each direction reads them before the video, and what the
-        other end holds comes too late to change the video's outputs.
+        The R = `review` tokens stand at both ends: so each direction reads them before the video. What the other end
+        holds comes too late for the state of a direction; only the convolution reaches a few tokens across.
         """
         if review:
             sequence = torch.cat([sequence, sequence[:, :review]], dim=1)

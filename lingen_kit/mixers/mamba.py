@@ -77,8 +77,8 @@ class Mamba(SequenceMixer):
     def _direction(self) -> tuple[nn.Conv1d, nn.Linear, nn.Linear, nn.Parameter, nn.Parameter]:
         """Convolution, projections, log decays and skip of one direction, initialized as in the paper's Sec. 3.6.
 
-        The decays are 1 to S (S4D-real). The log decays, the
-        skip and the bias of the steps should not be decayed by the optimizer.
+        The decays are 1 to S (S4D-real). Neither they nor the skip and the bias of the steps should be decayed by the
+        optimizer.
         """
         inner, size, rank = self.inner, self.state_size, self.dt_rank
         dt_proj = nn.Linear(rank, inner)

@@ -81,6 +81,6 @@ def pool(x: Tensor, window: Grid) -> Tensor:
         for axis, w in zip((1, 3, 5), window, strict=True):
             x = x.unflatten(axis, (-1, w))  # (B, T', t, H', h, W', w, D)
         return x.mean(dim=(2, 4, 6))
-    channels_first = x.movedim(-1, 1)
+    channels_first = x.movedim(-1, 1).to(torch.promote_types(x.dtype, torch.float32))  # no CPU kernel for 16 bits
     pooled = F.avg_pool3d(channels_first, window, ceil_mode=True, count_include_pad=False)
-    return pooled.movedim(1, -1)
+    return pooled.movedim(1, -1).to(x.dtype)

@@ -7,6 +7,7 @@ A backend asked for by name that cannot run is an error with the install line, n
 import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -44,11 +45,18 @@ class Kernel:
 
 @cache
 def load_kernel(kernel: Kernel) -> Callable[..., Any] | None:
-    """Import a kernel's callable; None where its package is not installed."""
+    """Import a kernel's callable; None where its package is not installed.
+
+    Raises:
+        ImportError: The package is there and broken; the error is its own.
+    """
+    top = kernel.module.partition(".")[0]
     try:
         module = importlib.import_module(kernel.module)
-    except ModuleNotFoundError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in (top, kernel.package):
+            return None
+        raise
     function: Callable[..., Any] = getattr(module, kernel.function)
     return function
 
@@ -149,7 +157,14 @@ def lower_for_autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
         All of them, in order; unchanged outside autocast.
     """
     device = x.device.type
-    if x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+    # The meta device knows no autocast.
+    if x.dtype == torch.float64 or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return x, *others
     dtype = torch.get_autocast_dtype(device)
     return tuple(None if t is None else t.to(dtype) for t in (x, *others))
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """A region on x's device in which dtypes stay what the code makes them."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
+from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast, no_autocast
 
 _OP = "causal_conv1d"
 _KERNEL = Kernel("causal_conv1d", "causal_conv1d", "causal_conv1d_fn", "mamba")
@@ -36,7 +36,7 @@ class _CausalConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
         ctx.silu, ctx.reverse = silu, reverse
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             y = _convolve(x, weight, bias, reverse)
         if not silu:
             return y.contiguous()
@@ -46,7 +46,7 @@ class _CausalConv(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             if ctx.silu:
                 dy = torch.ops.aten.silu_backward(dy, _convolve(x, weight, bias, ctx.reverse))
             dx = _convolve(dy, weight, None, not ctx.reverse) if ctx.needs_input_grad[0] else None

@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lingen_kit.ops.backend import no_autocast
 from lingen_kit.ops.ssd_segments import Segment, plan_segments
 
 _BLOCK = 8  # diagonal blocks of this size are inverted row by row
@@ -226,7 +227,7 @@ class _ChunkedDeltaRule(torch.autograd.Function):
         o = torch.empty(v.shape, dtype=g.dtype, device=v.device)
         saved: list[Tensor] = []
         state = initial_state.flatten(0, 1)
-        with torch.autocast(v.device.type, enabled=False):
+        with no_autocast(v):
             for segment in reversed(segments) if reverse else segments:
                 tensors = _SegmentTensors(segment, reverse, q, k, v, g, beta, scale)
                 states = _forward_segment(tensors, state, o)
@@ -244,7 +245,7 @@ class _ChunkedDeltaRule(torch.autograd.Function):
         q, k, v, g, beta, o, *saved = ctx.saved_tensors
         out = _Gradients(*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v, g, beta)))
         dstate = dfinal.flatten(0, 1)
-        with torch.autocast(v.device.type, enabled=False):
+        with no_autocast(v):
             for segment in ctx.segments if ctx.reverse else reversed(ctx.segments):
                 tensors = _SegmentTensors(segment, ctx.reverse, q, k, v, g, beta, ctx.scale)
                 dstate = _backward_segment(tensors, saved.pop(), o, do, dstate, out)

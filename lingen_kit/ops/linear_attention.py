@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
+from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast, no_autocast
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
 
 _OP = "linear_attention"
@@ -72,7 +72,7 @@ def linear_attention(
     dtype, compute = q.dtype, torch.promote_types(q.dtype, torch.float32)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     kernel = choose_kernel(_OP, backend, _KERNEL, q, _unfit(q, normalize, causal))
-    with torch.autocast(q.device.type, enabled=False):
+    with no_autocast(q):
         q, k, v = q.to(compute), k.to(compute), v.to(compute)
         if normalize:
             queries, keys = (t.to(compute) for t in normalizer or (q, k))

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lingen_kit.ops.backend import choose_kernel, lower_for_autocast
+from lingen_kit.ops.backend import choose_kernel, lower_for_autocast, no_autocast
 from lingen_kit.ops.checks import require_shapes
 from lingen_kit.ops.ssd import SSD_KERNEL, check_sequence, mamba_chunk_scan_combined, step_sizes
 from lingen_kit.ops.ssd_segments import (
@@ -95,14 +95,19 @@ def quasiseparable_scan(
 
 
 def _two_scans(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_size: int | None) -> Tensor:
-    """Both directions of the state space dual on its CUDA kernel, less the diagonal that each of them has."""
+    """Both directions of the state space dual on its CUDA kernel, less the diagonal that each of them has.
+
+    In 32 bits: what is left of a difference of two roundings to 16 bits may be little else than their errors.
+    """
+    dtype = x.dtype
+    x, B, C = (t.to(torch.promote_types(dtype, torch.float32)) for t in (x, B, C))
     both = [torch.cat([t, t], dim=2) for t in (x, B, C)]
     y = mamba_chunk_scan_combined(both[0], dt, A, both[1], both[2], chunk_size, direction="both", backend="mamba_ssm")
     assert isinstance(y, Tensor)  # no final states asked for
     forward, reverse = y.chunk(2, dim=2)
     itself = (B * C).sum(-1).repeat_interleave(x.shape[2] // B.shape[2], dim=2)  # B L H
     steps = torch.add(*dt.chunk(2, dim=2))
-    return forward + reverse - x * (itself * steps).unsqueeze(-1).to(x.dtype)
+    return (forward + reverse - x * (itself * steps).unsqueeze(-1)).to(dtype)
 
 
 _Both = tuple[SegmentTensors, SegmentTensors]
@@ -166,7 +171,7 @@ class _QuasiseparableScan(torch.autograd.Function):
     ) -> Tensor:
         y = torch.empty(x.shape, dtype=dt.dtype, device=x.device)
         from_right, from_left = [], []  # states at the edges of the chunks, kept for backward
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             both = _cut_both(segments, x, dt, A, B, C)
             state = _no_state(x, dt, B)
             buffer = None if save else state.new_empty(segments[0].chunks + 1, *state.shape)
@@ -195,7 +200,7 @@ class _QuasiseparableScan(torch.autograd.Function):
         inputs, states = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
         from_left, from_right = states[: len(states) // 2], states[len(states) // 2 :]
         gradients = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in inputs]
-        with torch.autocast(dy.device.type, enabled=False):
+        with no_autocast(dy):
             both = _cut_both(ctx.segments, *inputs)
             dfrom_right = []
             dstate = torch.zeros_like(from_left[0][0])

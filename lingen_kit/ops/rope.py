@@ -34,8 +34,8 @@ def split_channels(head_dim: int) -> Size3:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # a table first made while validating must serve training too
-def _table(grid: Size3, head_dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every token's angles, each `(T, H, W, 1, P/2)` in float32."""
+def _table(grid: Size3, head_dim: int, base: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of every token's angles, each `(T, H, W, 1, P/2)`."""
     angles = []
     for axis, (size, channels) in enumerate(zip(grid, split_channels(head_dim), strict=True)):
         steps = torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels
@@ -45,7 +45,7 @@ def _table(grid: Size3, head_dim: int, base: float, device: torch.device) -> tup
         shape[axis] = size
         angles.append(turns.view(shape).expand(*grid, -1))
     angle = torch.cat(angles, dim=-1).unsqueeze(3)
-    return angle.cos().float().to(device), angle.sin().float().to(device)
+    return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
 
 
 def rope3d(x: Tensor, base: float = 10_000.0) -> Tensor:
@@ -62,7 +62,8 @@ def rope3d(x: Tensor, base: float = 10_000.0) -> Tensor:
     Raises:
         ValueError: P is odd or below 6.
     """
-    cos, sin = _table((x.shape[1], x.shape[2], x.shape[3]), x.shape[-1], base, x.device)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    cos, sin = _table((x.shape[1], x.shape[2], x.shape[3]), x.shape[-1], base, wide, x.device)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, T, H, W, A, P/2)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)

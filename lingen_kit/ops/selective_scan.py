@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops import selective_scan_chunks
-from lingen_kit.ops.backend import Kernel, choose_backend, load_kernel, lower_for_autocast
+from lingen_kit.ops.backend import Kernel, choose_backend, load_kernel, lower_for_autocast, no_autocast
 from lingen_kit.ops.checks import require_finite, require_shapes
 
 _OP = "selective_scan_fn"
@@ -87,7 +87,8 @@ def selective_scan_fn(
     u, B, C, z = lower_for_autocast(u, B, C, z)
     _check(u, delta, A, B, C, D, z, delta_bias, initial_states, direction)
     require_finite(_OP, "delta", delta)
-    unfit = {"mamba_ssm": _why_unfit(A, initial_states)}
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (u, delta, A, B, C, delta_bias))
+    unfit = {"mamba_ssm": _why_unfit(A, initial_states, return_last_state and learns)}
     chosen = choose_backend(_OP, backend, (_MAMBA_SSM, _NUMBA), u, unfit)
     reverse = direction == "reverse"
     if chosen == "mamba_ssm":
@@ -135,7 +136,7 @@ class _SelectiveScan(torch.autograd.Function):
         save: bool,
     ) -> tuple[Tensor, Tensor]:
         ctx.engine, ctx.reverse = engine, reverse
-        with torch.autocast(u.device.type, enabled=False):
+        with no_autocast(u):
             y, last, edges = engine.forward(u, delta, A, B, C, D, state, reverse=reverse, save=save)
         if save:
             ctx.save_for_backward(u, delta, A, B, C, D, edges)
@@ -144,7 +145,7 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(dy.device.type, enabled=False):
+        with no_autocast(dy):
             gradients = ctx.engine.backward(*ctx.saved_tensors, dy, dlast, reverse=ctx.reverse)
         return *gradients, None, None, None
 
@@ -171,10 +172,12 @@ def _run_mamba_ssm(
     return y.flip(-1) if reverse else y, state
 
 
-def _why_unfit(A: Tensor, initial_states: Tensor | None) -> str | None:
+def _why_unfit(A: Tensor, initial_states: Tensor | None, learns_from_state: bool) -> str | None:
     """Why the CUDA kernel cannot serve the call."""
     if initial_states is not None:
         return "starts from zero and takes no initial_states"
+    if learns_from_state:
+        return "has no gradient of the last state"
     if A.shape[1] > _LARGEST_STATE:
         return f"takes a state size of at most {_LARGEST_STATE}, not {A.shape[1]}"
     return None

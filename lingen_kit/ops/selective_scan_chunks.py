@@ -25,7 +25,7 @@ _CHUNK = 32
 # Entries of the state that one operation works on: on a CPU, enough to be worth its threads' start, few enough for
 # the cache. The exponential, the greater part of the work, is made for all positions of a segment at once.
 _CPU_ENTRIES = 2**17
-_GPU_ENTRIES = 2**24
+_GPU_ENTRIES = 2**21
 
 
 @dataclass(frozen=True)

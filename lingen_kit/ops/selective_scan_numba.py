@@ -16,6 +16,7 @@ Letters: B batch, L length, D channels, G groups, N state size, K chunks, W chan
 
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -215,6 +216,8 @@ def _backward_block(
 _FORWARD_DIMENSIONS = (3, 3, 2, 4, 4, 1, 3, 3, 3, 4)
 _BACKWARD_DIMENSIONS = (3, 3, 2, 4, 4, 1, 4, 3, 3, 3, 3, 3, 5, 5, 2, 3)
 _compiling = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child forked while another thread compiles would wait for ever
+    os.register_at_fork(after_in_child=lambda: globals().update(_compiling=threading.Lock()))
 
 
 @cache

@@ -2,7 +2,7 @@
 
 Source: Dao and Gu 2024, "Transformers are SSMs". Argument names, shapes and meaning are those of the function of
 the same name in mamba_ssm, so that either can stand in for the other; `direction` is ours. The maths in torch is
-in `ssd_chunks.py`, a token-by-token twin in `naive.py`.
+in `ssd_chunks.py`, a token-by-token twin in `naive/ssd.py`.
 
 Letters: B batch, L length, H heads, P head dim, G groups, N state size.
 """
@@ -89,7 +89,10 @@ def mamba_chunk_scan_combined(
         "initial_states": (initial_states, (batch, heads, width, state)),
     }
     require_shapes(_OP, x, expected, wide=("dt", "A", "D", "dt_bias", "initial_states"))
-    kernel = choose_kernel(_OP, backend, SSD_KERNEL, x)
+    unfit = None
+    if chunk_size is not None and chunk_size < 16:
+        unfit = f"multiplies chunks of at least 16 positions, not chunk_size={chunk_size}"
+    kernel = choose_kernel(_OP, backend, SSD_KERNEL, x, unfit)
     if kernel is not None:
         y, final_states = _run_kernel(
             kernel, parts, x, dt, A, B, C, chunk_size, D, z, dt_bias, initial_states, dt_softplus, dt_limit

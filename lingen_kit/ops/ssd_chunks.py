@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lingen_kit.ops.backend import no_autocast
 from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, cut_tensors, plan_segments
 
 
@@ -151,7 +152,7 @@ class _ChunkedScan(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=dt.dtype, device=x.device)
         final_states = torch.empty_like(initial_states)
         saved: list[Tensor] = []
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             for part in parts:
                 state = _split_state(initial_states, part)
                 buffer = None if save else state.new_empty(segments[0].chunks + 1, *state.shape)
@@ -180,7 +181,7 @@ class _ChunkedScan(torch.autograd.Function):
             torch.empty_like(C, memory_format=torch.contiguous_format),
             None if D is None else torch.zeros_like(D),
         )
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             for part in reversed(ctx.parts):
                 dstate = _split_state(dfinal, part)
                 cut = cut_tensors(ctx.segments, part, x, dt, A, B, C)

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -30,17 +30,21 @@ def run_tasks(work: Callable[[Task], None], tasks: Iterable[Task]) -> None:
                 task = waiting.popleft()
             except IndexError:  # another thread took the last one
                 return
-            work(task)
+            try:
+                work(task)
+            except BaseException:
+                waiting.clear()  # nobody begins another task
+                raise
 
     threads = torch.get_num_threads()
     helpers = [_pool(threads).submit(take_turns) for _ in range(min(threads, len(waiting)) - 1)]
     try:
         take_turns()
     finally:
-        waiting.clear()  # nobody begins another task if one has failed here
-        for helper in helpers:
-            if not helper.cancel():  # one that has not begun has nothing left to do
-                helper.result()
+        begun = [helper for helper in helpers if not helper.cancel()]  # one that has not begun has nothing left to do
+        wait(begun)  # all of them, before an error of one is told: they write to what the caller owns
+    for helper in begun:
+        helper.result()
 
 
 @cache

@@ -16,6 +16,31 @@ Grid = tuple[int, int, int]
 """Tokens along time, height and width."""
 
 
+def invert(index: Tensor, count: int, whose: str) -> Tensor:
+    """The inverse of a permutation.
+
+    Args:
+        index: The permutation of `range(count)`, int64.
+        count: Its length.
+        whose: Who made it, for the message.
+
+    Raises:
+        ValueError: If it is none, naming what is missing or comes twice.
+    """
+    fault = ""
+    if index.dtype != torch.int64 or tuple(index.shape) != (count,):
+        fault = f"it is {index.dtype} {tuple(index.shape)}, not torch.int64 ({count},)"
+    elif index.min() < 0 or index.max() >= count:
+        fault = f"it holds {int(index.min())} to {int(index.max())}"
+    elif (times := torch.bincount(index, minlength=count)).max() > 1:
+        fault = f"{int((times == 0).nonzero()[0])} is missing, {int((times > 1).nonzero()[0])} comes twice"
+    if fault:
+        raise ValueError(f"{whose} must be a permutation of range({count}): {fault}")
+    inverse = torch.empty_like(index)
+    inverse[index] = torch.arange(count, device=index.device)
+    return inverse
+
+
 class Scan(ABC):
     """A family of orders, one per layer."""
 

@@ -39,9 +39,9 @@ class Hilbert(OrderedScan, IndexScan):
 
     def permutation(self, grid: Grid, phase: int) -> Tensor:
         """Lay the curve over the raster."""
-        axes = sorted(
-            self.axes(phase), key=lambda axis: grid[axis] == 1
-        )  # stable: only axes of size 1 move, to the end
+        order = self.axes(phase)
+        long = [axis for axis in order if grid[axis] != 1]
+        axes = [*long, *(axis for axis in order if axis not in long)]  # axes of size 1 go to the end
         raster = torch.arange(math.prod(grid)).view(grid).permute(axes)
         a, b, c = raster.shape
         return raster[tuple(hilbert_curve((a, b, c)))]

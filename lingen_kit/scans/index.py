@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lingen_kit.scans.base import Grid, Scan, check_fit, check_grid
+from lingen_kit.scans.base import Grid, Scan, check_fit, check_grid, invert
 
 
 class IndexScan(Scan):
@@ -61,7 +61,13 @@ class IndexScan(Scan):
         return type(self) is type(other) and vars(self) == vars(other)
 
     def __hash__(self) -> int:
-        return hash((type(self), *sorted(vars(self).items())))
+        try:
+            return hash((type(self), *sorted(vars(self).items())))
+        except TypeError as error:
+            raise ValueError(
+                f"{type(self).__name__} keeps {vars(self)}: index tables are looked up by the attributes of a scan, so "
+                "each must be hashable; keep a list as a tuple"
+            ) from error
 
 
 def _index_and_inverse(scan: IndexScan, grid: Grid, phase: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -81,8 +87,8 @@ def _make(scan: IndexScan, grid: Grid, phase: int, device: torch.device) -> tupl
     check_grid(grid)
     with torch.device("cpu"):  # whatever the default is: building a model on the meta device must leave no trace here
         index = scan.permutation(grid, phase)
-        inverse = torch.empty_like(index)
-        inverse[index] = torch.arange(len(index))
+        whose = f"{type(scan).__name__}.permutation({tuple(grid)}, phase={phase})"
+        inverse = invert(index, grid[0] * grid[1] * grid[2], whose)
     return index.to(device), inverse.to(device)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lingen_kit.mixers import SelfAttention
-from lingen_kit.mixers.attention import QKVProjection
+from lingen_kit.mixers.attention import HeadNorm, QKVProjection
 from lingen_kit.ops import naive
 from lingen_kit.ops.rope import rope3d
 
@@ -97,3 +97,10 @@ def test_under_autocast(options: dict) -> None:
 def test_wrong_options_name_the_value(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SelfAttention(32, 0, **options)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.03])
+def test_head_norm_normalizes_small_heads_in_bfloat16(scale: float) -> None:
+    x = (scale * torch.randn(64, 32)).bfloat16()
+    y = HeadNorm(32)(x).float()
+    torch.testing.assert_close(y.square().mean(-1), torch.ones(64), rtol=0.01, atol=0)

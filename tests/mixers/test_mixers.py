@@ -248,3 +248,20 @@ def test_wrong_options_name_the_value(build: Callable, words: list[str]) -> None
     with pytest.raises(ValueError) as error:
         build()
     assert all(word in str(error.value) for word in words)
+
+
+@every_mixer
+def test_bfloat16_on_a_ragged_grid(build: Callable) -> None:
+    mixer = build(32, 1)
+    x = torch.randn(1, 3, 5, 2, 32)
+    y = mixer.bfloat16()(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    exact = mixer.float()(x.bfloat16().float())
+    assert (y.float() - exact).norm() < 0.05 * exact.norm()
+
+
+@every_mixer
+def test_float64_and_the_meta_device(build: Callable) -> None:
+    mixer = build(32, 1).double()
+    assert mixer(torch.randn(1, 2, 2, 3, 32, dtype=torch.float64)).dtype == torch.float64
+    assert mixer.to("meta")(torch.empty(1, 2, 2, 3, 32, dtype=torch.float64, device="meta")).device.type == "meta"

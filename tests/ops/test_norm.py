@@ -27,7 +27,7 @@ def outputs_and_gradients(operator: Any, inputs: dict[str, torch.Tensor], **opti
 
 
 @given(
-    rows=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    rows=st.lists(st.integers(1, 4), max_size=3),
     groups=st.integers(1, 3),
     size=st.integers(1, 5),
     gated=st.booleans(),
@@ -78,12 +78,37 @@ def test_bfloat16_is_as_good_as_its_rounding() -> None:
     torch.testing.assert_close(y.double(), naive.rmsnorm_fn(**exact), rtol=0.03, atol=0.03)
 
 
+def test_fp16_does_not_overflow_in_the_gate() -> None:
+    x = torch.full((4, 8), 300.0, dtype=torch.float16)
+    y = rmsnorm_fn(x, torch.ones(8), x, norm_before_gate=False)
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y, torch.ones_like(x))
+
+
+def test_gradients_of_bfloat16_inputs() -> None:
+    inputs = make_inputs((4, 64), torch.bfloat16)
+    exact = {k: v.detach().double().requires_grad_() for k, v in inputs.items()}
+    for options in ({"norm_before_gate": False}, {"norm_before_gate": True}):
+        actual = outputs_and_gradients(rmsnorm_fn, inputs, **options)
+        expected = outputs_and_gradients(naive.rmsnorm_fn, exact, **options)
+        for a, e in zip(actual, expected, strict=True):
+            assert a.dtype == torch.bfloat16
+            assert (a.double() - e).norm() < 4e-3 * e.norm()
+
+
+def test_other_devices_than_the_cpu_keep_shape_and_dtype() -> None:
+    inputs = {k: v.detach().to("meta", torch.bfloat16) for k, v in make_inputs((4, 8)).items()}
+    for options in ({}, {"z": None}, {"norm_before_gate": False}):
+        y = rmsnorm_fn(**(inputs | options))
+        assert (y.shape, y.dtype, y.device.type) == ((4, 8), torch.bfloat16, "meta")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"group_size": 3}, "group_size 3 does not divide the 8 channels"),
         ({"weight": torch.ones(4)}, r"weight is \(4,\), expected \(8,\)"),
-        ({"z": torch.ones(2, 8)}, r"z is \(2, 8\), expected \(2, 3, 8\)"),
+        ({"z": torch.ones(2, 8)}, r"z is torch.float32 \(2, 8\), expected torch.float64 \(2, 3, 8\)"),
     ],
     ids=["group_size", "weight", "z"],
 )

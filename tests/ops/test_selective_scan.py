@@ -417,6 +417,7 @@ def test_the_cuda_kernel_is_called_as_it_expects(direction: str, monkeypatch: py
 
 def test_what_the_cuda_kernel_cannot_do() -> None:
     inputs = make_inputs(state=257)
-    assert "at most 256, not 257" in str(selective_scan._why_unfit(inputs["A"], None))
-    assert "no initial_states" in str(selective_scan._why_unfit(inputs["A"][:, :16], inputs["initial_states"]))
-    assert selective_scan._why_unfit(inputs["A"][:, :16], None) is None
+    assert "at most 256, not 257" in str(selective_scan._why_unfit(inputs["A"], None, False))
+    assert "no initial_states" in str(selective_scan._why_unfit(inputs["A"][:, :16], inputs["initial_states"], False))
+    assert "no gradient of the last state" in str(selective_scan._why_unfit(inputs["A"][:, :16], None, True))
+    assert selective_scan._why_unfit(inputs["A"][:, :16], None, False) is None

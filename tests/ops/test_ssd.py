@@ -295,6 +295,16 @@ def test_missing_kernel_names_the_install_line(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("_fresh_kernels")
+def test_a_broken_package_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'einops'", name="einops")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match="einops"):
+        mamba_chunk_scan_combined(**make_inputs(), backend="mamba_ssm")
+
+
+@pytest.mark.usefixtures("_fresh_kernels")
 def test_kernel_by_name_refuses_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "load_kernel", lambda kernel: naive.mamba_chunk_scan_combined)
     with pytest.raises(ValueError, match="runs on CUDA"):

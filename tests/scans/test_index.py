@@ -148,3 +148,12 @@ def test_a_compiled_model_holds_the_index() -> None:
     )
     reference = scan.unflatten(scan.flatten(x, 1).cumsum(1), (2, 3, 4), 1)
     assert torch.equal(compiled(x), reference)
+
+
+@pytest.mark.parametrize("scan", [Hilbert(), Snake(), Zigzag(), Morton(), LocalWindows()], ids=repr)
+def test_scans_compile_for_grid_after_grid(scan: IndexScan) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: scan.unflatten(2 * scan.flatten(x, 1), x.shape[1:4], 1), backend="eager")
+    for grid in ((2, 3, 4), (1, 4, 4), (3, 3, 5), (4, 2, 2), (5, 1, 3)):
+        x = torch.randn(1, *grid, 2)
+        assert torch.equal(compiled(x), 2 * x)
