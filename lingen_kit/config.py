@@ -96,6 +96,10 @@ def build_pipeline(options: Mapping[str, Any]) -> TextToVideoPipeline:
         return parser.instantiate(config).model
     except ArgumentError as error:
         raise ValueError(_plain(str(error))) from error
+    except TypeError as error:
+        if "abstract" not in str(error):
+            raise
+        raise ValueError(f"{error}: a mixer has forward(x) and flops(grid), see CONTRIBUTING.md") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

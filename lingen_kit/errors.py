@@ -18,6 +18,11 @@ def require_at_least(owner: str, minimum: float, **values: float) -> None:
             raise ValueError(f"{owner}: {name} {value} must be at least {minimum}")
 
 
+def divisors(number: int) -> str:
+    """The numbers that divide `number`, as words for a message."""
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
 def explain(error: BaseException) -> str | None:
     """One line (or a few) for an error that the user can mend; None for a bug, which deserves its traceback.
 

@@ -7,7 +7,7 @@ hold what a user needs; the rest of it, and the list of all options of all class
 import ast
 import re
 from importlib import import_module
-from inspect import signature
+from inspect import isabstract, signature
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"class_path[=:'\" ]+([\w.]+)")
@@ -43,7 +43,8 @@ def condense(message: str) -> str:
         elif unknown:  # a flag for an object whose class only the config names
             text += "" if _SEE in text else _SEE
         elif missing := _MISSING.search(text):
-            public = getattr(import_module(missing[1]), "__all__", None)
+            module = import_module(missing[1])
+            public = [name for name in getattr(module, "__all__", ()) if not isabstract(getattr(module, name))]
             text += f"; choose out of {', '.join(public)}" if public else ""
         elif value and "Namespace(" not in value and value not in text:
             text = f"{text}, not {value!r}"

@@ -46,8 +46,8 @@ SKIPPED = "skipped: smaller one ran out of memory"
 
 # Whatever changes the numbers is in the key; what the numbers are is in the values.
 KEY = (
-    "config", "size", "config_hash", "video", "latents", "grid", "mode", "steps", "guidance", "text_tokens",
-    "batch_size", "dtype", "device", "device_name", "threads", "repeats", "torch", "lingen_kit",
+    "config", "size", "overrides", "config_hash", "video", "latents", "grid", "mode", "steps", "guidance",
+    "text_tokens", "batch_size", "dtype", "device", "device_name", "threads", "repeats", "torch", "lingen_kit",
 )  # fmt: skip
 VALUES = (
     "status", "tokens", "parameters", "weight_bytes", "flops", "seconds", "seconds_min", "seconds_max", "peak_bytes",
@@ -96,6 +96,7 @@ class Point:
     Args:
         config: Name of the config.
         size: What sets this model apart from the others of its config; empty if there is one.
+        overrides: Words of the command line that changed the config, for the table.
         options: Arguments of the pipeline, video size included.
         latents: Latent frames, height and width.
         grid: Tokens along time, height and width.
@@ -107,6 +108,7 @@ class Point:
 
     config: str
     size: str
+    overrides: str
     options: dict[str, Any]
     latents: Grid
     grid: Grid
@@ -126,6 +128,7 @@ class Point:
         return {
             "config": self.config,
             "size": self.size,
+            "overrides": self.overrides,
             "config_hash": hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest()[:12],
             "video": times(self.options["frames"], self.options["height"], self.options["width"]),
             "latents": times(*self.latents),
@@ -143,7 +146,7 @@ def times(*sizes: int) -> str:
     return "x".join(map(str, sizes))
 
 
-def plan(config: str, size: str, options: Mapping[str, Any], video: Grid, setup: Setup) -> Point:
+def plan(config: str, size: str, options: Mapping[str, Any], video: Grid, setup: Setup, overrides: str = "") -> Point:
     """Say what a point is, without running it.
 
     FLOPs of training are three times those of the forward pass: the backward pass multiplies by the weights and by
@@ -164,6 +167,7 @@ def plan(config: str, size: str, options: Mapping[str, Any], video: Grid, setup:
     return Point(
         config=config,
         size=size,
+        overrides=overrides,
         options=options,
         latents=latents,
         grid=pipeline.denoiser.grid(latents),
@@ -223,8 +227,8 @@ def measure_all(
     *,
     measure: Callable[[Point, Setup], dict[str, object]] | None = None,
     on_start: Callable[[int, Point], None] | None = None,
-) -> Iterator[tuple[Point, Row]]:
-    """Measure the points, except those that the ledger has already, and yield the row of each.
+) -> Iterator[tuple[Point, Row, bool]]:
+    """Measure the points, except those that the ledger has already; yield each with its row, and whether it was kept.
 
     Args:
         points: In an order in which those of one config need more and more memory.
@@ -238,6 +242,7 @@ def measure_all(
     for i, point in enumerate(points):
         identity = {**provenance, **point.columns()}
         row = ledger.find(identity)
+        kept = row is not None
         if row is None:
             outcome: dict[str, object] = {"status": SKIPPED}
             if point.config not in exhausted:
@@ -247,7 +252,7 @@ def measure_all(
             row = ledger.append({**dict.fromkeys(VALUES, ""), **identity, **outcome})
         if row["status"] != OK:
             exhausted.add(point.config)
-        yield point, row
+        yield point, row, kept
 
 
 def measure_point(point: Point, setup: Setup) -> dict[str, object]:

@@ -11,9 +11,9 @@ from lingen_kit.analysis.units import count, duration, exact, memory
 
 _LAYOUT = "{:14} {:>11} {:>7} {:>7} {:>9} {:>18} {:>9} {:>7} {:>5} {:>9} {:>9}"
 HEADER = _LAYOUT.format(
-    "config", "grid", "tokens", "params", "latency", "min - max", "tokens/s", "FLOPs", "of mm", "weights", "peak +"
+    "config", "grid", "tokens", "params", "latency", "min - max", "tokens/s", "FLOPs", "% mm", "weights", "peak +"
 )
-LEGEND = "of mm: share of the rate of a matrix product, measured in turns. peak +: memory beyond the weights."
+LEGEND = "% mm: share of the rate of a matrix product, measured in turns. peak +: memory beyond the weights."
 
 
 class Summary(NamedTuple):

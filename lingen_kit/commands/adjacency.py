@@ -27,6 +27,8 @@ def main(verb: str, arguments: list[str]) -> None:
 
     scans = {text: parse_scan(text) for text in options.scan or SCANS}
     layers = sorted(set(options.layers))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)  # before anything is computed that could not be kept
     results = {
         pairs: {text: mean_distances(scan, tuple(options.grid), layers, pairs) for text, scan in scans.items()}
         for pairs in READINGS
@@ -36,7 +38,6 @@ def main(verb: str, arguments: list[str]) -> None:
     for pairs, distances in results.items():
         print(f"\n{_table(READINGS[pairs], distances, layers)}")
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
         _write_csv(options.out / "adjacency.csv", results, layers)
         _write_figure(options.out / "adjacency.png", results, layers, f"T x H x W = {size}")
         print(f"\nadjacency.csv and adjacency.png in {options.out}")
@@ -95,9 +96,9 @@ def _scan_class(name: str) -> type[Scan]:
 
 
 def _table(title: str, distances: Distances, layers: Sequence[int]) -> str:
-    width = max(map(len, [title, *distances]))
-    head = f"{title:{width}}" + "".join(f"{f'k={k}':>10}" for k in layers)
-    return "\n".join([head, *(f"{s:{width}}" + "".join(f"{d:10.2f}" for d in row) for s, row in distances.items())])
+    width = max(map(len, [*READINGS.values(), *distances]))
+    head = f"{title:{width}}" + "".join(f"{f'k={k}':>13}" for k in layers)
+    return "\n".join([head, *(f"{s:{width}}" + "".join(f"{d:13.2f}" for d in row) for s, row in distances.items())])
 
 
 def _write_csv(path: Path, results: dict[Pairs, Distances], layers: Sequence[int]) -> None:

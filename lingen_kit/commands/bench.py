@@ -56,6 +56,7 @@ def main(verb: str, arguments: list[str]) -> None:
     points = sorted(_points(options, setup), key=lambda point: getattr(point, axis))
     names = [config.name for config in options.config]
     out = options.out or Path("bench") / f"{'-'.join(names)}-{options.mode}"
+    out.mkdir(parents=True, exist_ok=True)  # before anything is measured that could not be kept
     ledger = Ledger(out / "bench.csv", KEY, VALUES)
 
     made = setup.provenance()
@@ -63,11 +64,19 @@ def main(verb: str, arguments: list[str]) -> None:
     machine = f"{made['device_name']}, {setup.threads} thread{'s' * (setup.threads > 1)}, torch {made['torch']}"
     print(f"{title}, {machine}\n{LEGEND}\n\n{HEADER}", flush=True)
     progress = _Progress(len(points))
-    measured = []
-    for point, row in measure_all(points, setup, ledger, on_start=progress.start):
+    measured, kept = [], 0
+    try:
+        for point, row, old in measure_all(points, setup, ledger, on_start=progress.start):
+            progress.clear()
+            print(table_line(point, row) + ("  (kept)" if old else ""), flush=True)
+            measured.append((point, row))
+            kept += old
+    except KeyboardInterrupt:
         progress.clear()
-        print(table_line(point, row), flush=True)
-        measured.append((point, row))
+        print(f"\ninterrupted: {len(measured)} of {len(points)} points are in {ledger.path}; the same command goes on")
+        raise
+    if kept:
+        print(f"\n{kept} of {len(points)} points kept from an earlier run: name another --out after changing code")
 
     lines = [
         make_line(name, [(getattr(point, axis), row) for point, row in measured if point.config == name])
@@ -79,7 +88,7 @@ def main(verb: str, arguments: list[str]) -> None:
         lines,
         figure,
         title=f"{' and '.join(names)}: {title}",
-        subtitle=f"{machine}, {setup.text_tokens} text tokens",
+        subtitle=" | ".join([f"{machine}, {setup.text_tokens} text tokens", *options.overrides]),
         axis=f"{axis} of the denoiser" if axis == "parameters" else f"{axis} of a video",
         crossings=summary.crossings,
     )
@@ -92,6 +101,7 @@ def _points(options: argparse.Namespace, setup: "Setup") -> "list[Point]":
     from lingen_kit.config import read_config
 
     points = []
+    overrides = " ".join(word.removeprefix("--model.") for word in options.overrides)
     for name, files in options.config:
         for size in options.size or [""]:
             words = [f"--model.denoiser.{assignment}" for assignment in size.split(",") if assignment]
@@ -105,7 +115,7 @@ def _points(options: argparse.Namespace, setup: "Setup") -> "list[Point]":
             else:
                 factors = (1,) if len(options.size) > 1 else LONGER
                 videos = [(factor * model["frames"], model["height"], model["width"]) for factor in factors]
-            points += [plan(name, size, model, video, setup) for video in dict.fromkeys(videos)]
+            points += [plan(name, size, model, video, setup, overrides) for video in dict.fromkeys(videos)]
     return points
 
 
@@ -153,12 +163,14 @@ def _overrides(words: list[str], fail: Callable[[str], NoReturn]) -> list[str]:
 def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m lingen_kit {verb}",
-        description="Measure how latency, memory and FLOPs of configs grow with the tokens of the video (--tokens, "
-        "--grid or --video) or with the size of the model (several --size). Writes bench.csv, a row a measurement, and "
-        "bench.png. Run again with the same --out, it measures what is missing. Any option of the model may be given "
-        "as in `fit`: --model.denoiser.depth 8.",
-        epilog="example: python -m lingen_kit bench --config lingen=experiments/quickstart.yaml "
-        "--config dit=experiments/quickstart.yaml,experiments/models/dit.yaml --tokens 64 256 1024 4096",
+        description="""Measure how latency, memory and FLOPs of configs grow with the tokens of the video (--tokens,
+--grid or --video) or with the size of the model (several --size). Writes bench.csv, a row a
+measurement, and bench.png. Run again with the same --out, it measures what is missing. Any option of
+the model may be given as in `fit`: --model.denoiser.depth 8.""",
+        epilog="""example:
+  python -m lingen_kit bench --config lingen=experiments/quickstart.yaml \\
+      --config dit=experiments/quickstart.yaml,experiments/models/dit.yaml --tokens 64 256 1024 4096""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument

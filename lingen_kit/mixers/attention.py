@@ -6,7 +6,7 @@ Letters: B batch, T H W the grid of tokens, D channels, A heads, P head dim.
 import torch
 from torch import Tensor, nn
 
-from lingen_kit.errors import require_at_least
+from lingen_kit.errors import divisors, require_at_least
 from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import AttentionBackend, attention
 from lingen_kit.ops.norm import rmsnorm_fn
@@ -33,7 +33,7 @@ def split_heads(dim: int, heads: int, what: str) -> int:
         ValueError: If `heads` does not divide `dim`.
     """
     if heads < 1 or dim % heads:
-        raise ValueError(f"heads {heads} of {what} does not divide its width dim {dim}")
+        raise ValueError(f"heads {heads} of {what} does not divide its width dim {dim}; choose out of {divisors(dim)}")
     return dim // heads
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lingen_kit.errors import require_at_least
+from lingen_kit.errors import divisors, require_at_least
 from lingen_kit.mixers.initial import depthwise, step_bias
 from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
@@ -143,11 +143,12 @@ def count_heads(owner: str, dim: int, expand: int, head_dim: int, groups: int) -
     inner = expand * dim
     if inner % head_dim:
         raise ValueError(
-            f"{owner}: head_dim {head_dim} does not divide the {inner} inner channels (expand {expand} x dim {dim})"
+            f"{owner}: head_dim {head_dim} does not divide the {inner} inner channels (expand {expand} x dim {dim}); "
+            f"choose out of {divisors(inner)}"
         )
     heads = inner // head_dim
     if heads % groups:
-        raise ValueError(f"{owner}: groups {groups} does not divide the {heads} heads")
+        raise ValueError(f"{owner}: groups {groups} does not divide the {heads} heads; choose out of {divisors(heads)}")
     return heads
 
 

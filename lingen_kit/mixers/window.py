@@ -1,7 +1,7 @@
 """Temporal Swin attention (TESA): LinGen's attention in windows that are small in space and longer in time.
 
 The windows keep their size at every resolution, so the cost is linear in the number of tokens, and they are shifted
-by half in every other layer so that neighbours across a border meet. The paper gives no sizes; ours are options. It
+by half in every other layer so that neighbors across a border meet. The paper gives no sizes; ours are options. It
 names no position bias either, so there is none: positions come from the denoiser's embedding.
 
 Projections and norms treat tokens one by one, so the input is packed window after window once, and what comes out

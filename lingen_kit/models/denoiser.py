@@ -67,7 +67,7 @@ class CrossAttention(nn.Module):
     """
 
     def __init__(self, dim: int, text_dim: int, heads: int) -> None:
-        """Build the projections; queries and keys are normalised."""
+        """Build the projections; queries and keys are normalized."""
         super().__init__()
         head_dim = split_heads(dim, heads, "the cross-attention")
         self.heads = heads
@@ -116,7 +116,13 @@ class Block(nn.Module):
         """Tokens `(B, T, H, W, D)`, shared modulation `(B, 6, D)`, text and its mask -> tokens."""
         shared = (time + self.modulation)[:, :, None, None, None]  # (B, 6, 1, 1, 1, D)
         shift_mixer, scale_mixer, gate_mixer, shift_mlp, scale_mlp, gate_mlp = shared.unbind(1)
-        x = x + gate_mixer * self.mixer(torch.addcmul(shift_mixer, self.mixer_norm(x), 1 + scale_mixer))
+        mixed = self.mixer(torch.addcmul(shift_mixer, self.mixer_norm(x), 1 + scale_mixer))
+        if mixed.shape != x.shape:  # a shape that broadcasts would train without a word
+            raise ValueError(
+                f"{type(self.mixer).__name__} returned {tuple(mixed.shape)} for tokens {tuple(x.shape)}; a mixer keeps "
+                "the shape (batch, time, height, width, channels)"
+            )
+        x = x + gate_mixer * mixed
         x = x + self.cross_attention(x, text, text_mask)
         return x + gate_mlp * self.mlp(torch.addcmul(shift_mlp, self.mlp_norm(x), 1 + scale_mlp))
 

@@ -45,7 +45,7 @@ _BLOCK = 8  # diagonal blocks of this size are inverted row by row
 def unit_lower_inverse(a: Tensor) -> Tensor:
     """Invert `I + a` where only what lies below the diagonal of `a` `(N, Q, Q)` counts.
 
-    Blocks on the diagonal are inverted by forward substitution; then two neighbours X and Y with L below X make one
+    Blocks on the diagonal are inverted by forward substitution; then two neighbors X and Y with L below X make one
     block of twice the size, whose lower left part is `-Y L X`.
     """
     size = a.shape[-1]

@@ -1,6 +1,6 @@
 """Rotary position embedding on a (time, height, width) grid.
 
-Source: Su et al. 2021, "RoFormer" (arXiv 2104.09864), section 3.2.2: two neighbouring channels are a point in the
+Source: Su et al. 2021, "RoFormer" (arXiv 2104.09864), section 3.2.2: two neighboring channels are a point in the
 plane, turned by an angle that grows with the token's position, so that the product of a query and a key depends on
 the difference of their positions only. On a grid each axis turns channels of its own, split as in Wan
 (arXiv 2503.20314, `wan/modules/model.py`): of P channels `2 (P // 6)` each for height and width, the rest for time.

@@ -135,7 +135,7 @@ def test_after_a_point_without_memory_the_larger_ones_are_skipped(tmp_path: Path
     def run() -> list[str]:
         ledger = Ledger(tmp_path / "bench.csv", KEY, VALUES)
         return [
-            f"{p.config}{p.tokens} {row['status']}" for p, row in measure_all(points, SETUP, ledger, measure=measure)
+            f"{p.config}{p.tokens} {row['status']}" for p, row, _ in measure_all(points, SETUP, ledger, measure=measure)
         ]
 
     expected = [
@@ -167,6 +167,8 @@ def test_a_run_goes_on_after_a_torn_line(tmp_path: Path) -> None:
 
     assert run() == 3 and measured == [4, 8, 16]
     whole = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + whole)  # as a spreadsheet saves it
+    assert run() == 3 and measured == []
     for cut in (1, 40):
         path.write_bytes(whole[:-cut])
         assert run() == 3 and measured == [16]
@@ -255,3 +257,21 @@ def test_units() -> None:
     assert [duration(x) for x in (4.3e-4, 0.01234, 1.5, 123.4)] == ["430 us", "12.3 ms", "1.5 s", "123 s"]
     assert [memory(x) for x in (0, 2048, 2**20, 3.4 * 2**30)] == ["0 KiB", "2 KiB", "1 MiB", "3.4 GiB"]
     assert [exact(x) for x in (64, 8192, 3.4e6)] == ["64", "8,192", "3.4M"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"my notes", "holds other columns"),
+        (b"x,y\n1,2\n3,4", "holds other columns"),
+        (b"\xff\xfe\n", "is no table"),
+        (",".join((*KEY, *VALUES)).encode() + b"\na,b\n", "line 2 has not the"),
+    ],
+    ids=["no table", "another table", "not text", "a short row"],
+)
+def test_a_foreign_file_is_named_and_left_alone(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bench.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"bench.csv.*{message}"):
+        Ledger(path, KEY, VALUES)
+    assert path.read_bytes() == content

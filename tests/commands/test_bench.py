@@ -41,7 +41,9 @@ def test_two_configs_over_two_grids_and_again(
     assert all(word in output.out for word in ("forward, batch 1, fp32", "full: latency ~ tokens^", "is faster than"))
     rows = _rows("bench/full-window-forward")
     assert list(rows[0]) == [*bench.KEY, *bench.VALUES]
-    assert all(value or name in ("size", "steps", "guidance") for row in rows for name, value in row.items())
+    assert all(
+        value or name in ("size", "overrides", "steps", "guidance") for row in rows for name, value in row.items()
+    )
     assert [(row["config"], row["video"], row["tokens"], row["status"]) for row in rows[2:]] == [
         ("full", "4x8x16", "32", "ok"),
         ("window", "4x8x16", "32", "ok"),
@@ -51,6 +53,8 @@ def test_two_configs_over_two_grids_and_again(
     lingen(*words, "--grid", "2x2x2", "4x2x4", "8x2x2")
     assert here[4:] == ["full 8x2x2", "window 8x2x2"]
     assert len(_rows("bench/full-window-forward")) == 6
+    output = capsys.readouterr().out
+    assert output.count("(kept)") == 4 and "4 of 6 points kept" in output
 
 
 def test_sampling_over_sizes_of_the_model(lingen: Callable, tiny: Path, here: list[str]) -> None:
@@ -62,6 +66,7 @@ def test_sampling_over_sizes_of_the_model(lingen: Callable, tiny: Path, here: li
         ("dim=32", "2", "1.0"),
         ("dim=64,depth=1", "2", "1.0"),
     ]
+    assert rows[0]["overrides"] == "denoiser.depth=3"
     assert int(rows[0]["parameters"]) < int(rows[1]["parameters"])
 
 

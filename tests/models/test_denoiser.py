@@ -137,3 +137,13 @@ def test_an_empty_prompt_reaches_every_parameter() -> None:
 def test_impossible_denoisers_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         _denoiser(**options)
+
+
+def test_a_mixer_that_changes_the_shape_is_named() -> None:
+    class Flat(SelfAttention):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :1]  # would broadcast
+
+    model = Denoiser(3, 8, (2, 4, 4), dim=32, depth=1, mixer=Flat, patch=(1, 2, 2))
+    with pytest.raises(ValueError, match=r"Flat returned \(1, 1, 2, 2, 32\) for tokens \(1, 2, 2, 2, 32\)"):
+        model(torch.randn(1, 3, 2, 4, 4), torch.rand(1), torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool))

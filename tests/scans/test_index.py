@@ -157,3 +157,35 @@ def test_scans_compile_for_grid_after_grid(scan: IndexScan) -> None:
     for grid in ((2, 3, 4), (1, 4, 4), (3, 3, 5), (4, 2, 2), (5, 1, 3)):
         x = torch.randn(1, *grid, 2)
         assert torch.equal(compiled(x), 2 * x)
+
+
+class Broken(IndexScan):
+    period = 1
+
+    def __init__(self, index: Tensor) -> None:
+        self.broken = index
+
+    def permutation(self, grid: Grid, phase: int) -> Tensor:
+        return self.broken
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (torch.tensor([0, 0, 2, 3]), "1 is missing, 0 comes twice"),
+        (torch.tensor([0, 1, 2]), r"torch.int64 \(3,\)"),
+        (torch.tensor([0, 1, 2, 4]), "it holds 0 to 4"),
+        (torch.tensor([0.0, 1, 2, 3]), "torch.float32"),
+    ],
+    ids=["twice", "short", "beyond", "floats"],
+)
+def test_what_is_no_permutation_is_refused(index: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=r"Broken.permutation\(\(1, 2, 2\), phase=0\) must be a perm.*" + message):
+        Broken(index).flatten(torch.zeros(1, 1, 2, 2, 3), 0)
+
+
+def test_an_attribute_that_cannot_be_looked_up_is_named() -> None:
+    scan = Snake()
+    scan.extra = [1, 2]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="keep a list as a tuple"):
+        scan.index((1, 2, 2), 0)
