@@ -119,8 +119,8 @@ def _write_figure(path: Path, results: dict[Pairs, Distances], layers: Sequence[
     axes = figure.subplots(1, len(results), sharey=True)
     for ax, (pairs, distances) in zip(axes, results.items(), strict=True):
         for i, (scan, row) in enumerate(distances.items()):
-            width = 1.5 + 2.5 * (1 - i / len(distances))
-            ax.plot(layers, row, label=scan, marker="osD^vP*X"[i % 8], markersize=2.5 * width, linewidth=width)
+            width = 1.4 + 1.8 * (1 - i / len(distances))
+            ax.plot(layers, row, label=scan, marker="osD^vP*X"[i % 8], markersize=3 + 1.5 * width, linewidth=width)
         ax.set_title(READINGS[pairs], fontsize=11)
         ax.set_xlabel("layers k")
         ax.set_xticks(layers)
@@ -139,7 +139,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         prog=f"python -m lingen_kit {verb}",
         description="Mean over adjacent tokens of their smallest distance in the sequence within the first k layers "
         "(d_k in Fig. 1 of LinGen's supplement): how well a scan that changes from layer to layer keeps neighbors "
-        "together. With no options: the supplement's grid, the raster, the rotary-major scan and a continuous zigzag.",
+        "together. With no options: the supplement's grid, the raster, the rotary-major scan and a continuous zigzag, "
+        "which is called Snake here.",
     )
     parser.add_argument(
         "--scan",

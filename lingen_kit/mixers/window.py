@@ -8,17 +8,18 @@ Projections and norms treat tokens one by one, so the input is packed window aft
 of the last projection is unpacked once. In between, a CPU takes a few windows at a time through all of the mixer, so
 that queries, keys and values stay in its cache.
 
-Letters: B batch, T H W the grid of tokens, D channels, w windows of n tokens, A heads, P head dim.
+Letters: B batch, T H W the grid of tokens, D channels, m tokens of a block of windows, A heads, P head dim.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lingen_kit.mixers.attention import QKVProjection
 from lingen_kit.mixers.base import Mixer
-from lingen_kit.ops.attention import AttentionBackend, attention
+from lingen_kit.ops.attention import AttentionBackend, packed_attention
 from lingen_kit.ops.windows import axis_windows, check_window, cut_windows
 from lingen_kit.scans import Grid
 
@@ -63,14 +64,16 @@ class WindowAttention(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
         windows = cut_windows((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), self.window, self.shift, x.device)
-        at_most = _CPU_TOKENS if x.device.type == "cpu" else None
-        outs = [self._attend(tokens) for tokens in windows.split(windows.pack(x), at_most)]
+        blocks = windows.blocks(_CPU_TOKENS) if x.device.type == "cpu" else [list(windows.groups)]
+        sizes = [sum(count * length for count, length in block) for block in blocks]
+        packed = windows.pack(x).split(sizes)
+        outs = [self._attend(tokens, block) for tokens, block in zip(packed, blocks, strict=True)]
         return windows.unpack(torch.cat(outs) if len(outs) > 1 else outs[0])
 
-    def _attend(self, tokens: Tensor) -> Tensor:
-        """Attention within windows of n tokens, `(w, n, D)` -> `(w*n, D)`."""
-        q, k, v = self.qkv(tokens)  # (w, n, A, P)
-        return self.out_proj(attention(q, k, v, backend=self.backend).flatten(2)).flatten(0, 1)
+    def _attend(self, tokens: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        """Attention within windows that are packed one after another, `(m, D)` -> the same."""
+        q, k, v = self.qkv(tokens)  # (m, A, P)
+        return self.out_proj(packed_attention(q, k, v, groups, backend=self.backend).flatten(1))
 
     def flops(self, grid: Grid) -> int:
         """FLOPs of one forward pass over a grid, two per multiply-add: 8 N d^2 + 4 d times the pairs that meet.

@@ -12,6 +12,7 @@ Letters: B batch, L queries, S keys, T H W the grid of tokens, M = B*T*H*W packe
 w windows of a group, n tokens of each of them.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
-from lingen_kit.ops.windows import Size3, cut_windows
+from lingen_kit.ops.windows import Size3, cut_windows, split_windows
 
 AttentionBackend = Literal["auto", "sdpa", "flash_attn"]
 
@@ -93,9 +94,31 @@ def window_attention(
     q, k, v = lower_for_autocast(q, k, v)
     _check_alike("window_attention", q, k, v)
     windows = cut_windows((q.shape[0], q.shape[1], q.shape[2], q.shape[3]), window, shift, q.device)
-    groups = zip(*(windows.split(windows.pack(x)) for x in (q, k, v)), strict=True)  # (w, n, A, P) each
-    outs = [attention(*group, backend=backend).flatten(0, 1) for group in groups]  # (w*n, A, P)
-    return windows.unpack(torch.cat(outs) if len(outs) > 1 else outs[0])
+    q, k, v = (windows.pack(x) for x in (q, k, v))  # (M, A, P)
+    return windows.unpack(packed_attention(q, k, v, windows.groups, backend=backend))
+
+
+def packed_attention(
+    q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int, int]], *, backend: AttentionBackend = "auto"
+) -> Tensor:
+    """Attention of each token over the tokens of its own window, where tokens are packed window after window.
+
+    What is done to single tokens (projections, norms) commutes with packing: a mixer packs its input once, and
+    unpacks its output, instead of q, k and v.
+
+    Args:
+        q: Queries `(M, A, P)`, packed by `Windows.pack`, or a block of whole windows of them.
+        k: Keys, of the same shape.
+        v: Values, of the same shape.
+        groups: Windows w and tokens n of each of them, part by part; together M tokens.
+        backend: As for `attention`.
+
+    Returns:
+        `(M, A, P)`.
+    """
+    parts = zip(*(split_windows(x, groups) for x in (q, k, v)), strict=True)  # (w, n, A, P) each
+    outs = [attention(*part, backend=backend).flatten(0, 1) for part in parts]  # (w*n, A, P)
+    return torch.cat(outs) if len(outs) > 1 else outs[0]
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ each of them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -102,21 +103,37 @@ class Windows:
         x: Tensor = _Permute.apply(packed, self.inverse, self.order)
         return x.unflatten(0, self.shape)
 
-    def split(self, packed: Tensor, at_most: int | None = None) -> list[Tensor]:
-        """Views of packed tokens `(M, ...)`, each of windows of one length: `(w, n, ...)`.
+    def split(self, packed: Tensor) -> list[Tensor]:
+        """Views of the groups of packed tokens `(M, ...)`: `(w, n, ...)` each."""
+        return split_windows(packed, self.groups)
+
+    def blocks(self, at_most: int) -> list[list[tuple[int, int]]]:
+        """Cut the packed tokens into blocks of whole windows: the (w, n) of each block's parts.
 
         Args:
-            packed: Tokens in the order of `pack`.
-            at_most: Tokens of a view, or one window if that is more; a view for each group if None.
+            at_most: Tokens of a block, or one window if that is more.
         """
-        shapes: list[tuple[int, int]] = []
+        blocks: list[list[tuple[int, int]]] = [[]]
+        room = at_most
         for count, length in self.groups:
-            step = count if at_most is None else max(1, at_most // length)
-            shapes += [(min(step, count - first), length) for first in range(0, count, step)]
-        if len(shapes) == 1:  # the gradient of a split into one part would be a copy
-            return [packed.unflatten(0, shapes[0])]
-        parts = packed.split([count * length for count, length in shapes])
-        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
+            while count:
+                taken = min(count, max(0, room) // length)
+                if not taken and blocks[-1]:
+                    blocks.append([])
+                    room = at_most
+                    continue
+                taken = max(1, taken)
+                blocks[-1].append((taken, length))
+                count, room = count - taken, room - taken * length
+        return blocks
+
+
+def split_windows(packed: Tensor, groups: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Views of packed tokens, `(w, n, ...)` for each (w, n) of `groups`, which together are all of them."""
+    if len(groups) == 1:  # the gradient of a split into one part would be a copy
+        return [packed.unflatten(0, groups[0])]
+    parts = packed.split([w * n for w, n in groups])
+    return [part.unflatten(0, group) for part, group in zip(parts, groups, strict=True)]
 
 
 @lru_cache(maxsize=32)

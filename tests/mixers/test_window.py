@@ -98,3 +98,14 @@ def test_parameters_keep_their_names() -> None:
 def test_wrong_options_name_the_value(build: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("at_most", [1, 20, 33])
+def test_blocks_of_windows_change_nothing(at_most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixer, x = WindowAttention(32, 1, window=(4, 2, 2)), torch.randn(2, 5, 4, 3, 32, requires_grad=True)
+    whole = mixer(x)
+    gradient = torch.autograd.grad(whole.square().sum(), x)[0]
+    monkeypatch.setattr("lingen_kit.mixers.window._CPU_TOKENS", at_most)
+    blocks = mixer(x)
+    torch.testing.assert_close(blocks, whole)
+    torch.testing.assert_close(torch.autograd.grad(blocks.square().sum(), x)[0], gradient)

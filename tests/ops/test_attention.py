@@ -133,10 +133,9 @@ def test_packed_windows_of_one_length_are_neighbors() -> None:
     assert packed.tolist()[:8] == [3, 4, 6, 7, 15, 16, 18, 19]
     assert windows.unpack(packed).equal(raster)
     assert [part.shape for part in windows.split(packed)] == list(windows.groups)
-    pieces = windows.split(packed, at_most=9)
-    assert [tuple(piece.shape) for piece in pieces] == [(2, 4), (4, 2), (2, 2), (4, 1)]
-    assert torch.cat([piece.flatten() for piece in pieces]).equal(packed)
-    assert [tuple(piece.shape) for piece in windows.split(packed, at_most=1)][:3] == [(1, 4), (1, 4), (1, 2)]
+    assert windows.blocks(24) == [list(windows.groups)]
+    assert windows.blocks(11) == [[(2, 4), (1, 2)], [(5, 2), (1, 1)], [(3, 1)]]
+    assert windows.blocks(1) == [[(1, n)] for w, n in windows.groups for _ in range(w)]
 
 
 def test_windows_cut_in_inference_mode_serve_training() -> None:
