@@ -53,7 +53,7 @@ def _paper(name: str, *words: str) -> Denoiser:
 
 
 # Self-attention over MATE, self-attention over its MA-branch, whole DiT over whole LinGen, at 256 text tokens and with
-# windows of 256 tokens. The shipped 8x4x4 hold 128, and the 34 frames of 17 s are padded to 40 for them.
+# windows of 256 tokens that divide the grid. The shipped ones, 8x4x4, hold 128.
 RATIOS = {
     "512x512, 17 s": ((34, 64, 64), 2.70, 4.24, 1.90),
     "512x512, 68 s": ((136, 64, 64), 9.76, 15.33, 5.65),
