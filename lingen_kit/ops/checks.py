@@ -5,7 +5,12 @@ from torch import Tensor
 
 
 def require_shapes(
-    op: str, x: Tensor, expected: dict[str, tuple[Tensor | None, tuple[int, ...]]], *, wide: tuple[str, ...] = ()
+    op: str,
+    x: Tensor,
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]],
+    *,
+    wide: tuple[str, ...] = (),
+    main: str = "x",
 ) -> None:
     """Compare tensors with the shapes and dtypes that they must have beside the main input.
 
@@ -14,6 +19,7 @@ def require_shapes(
         x: Its main input.
         expected: By name of the argument, its value and its shape; None is passed over.
         wide: Names of those that may be in float32 although x is in 16 bits; the others have the dtype of x.
+        main: What the operator calls its main input.
 
     Raises:
         ValueError: If one differs, naming the argument, what it is and what it should be.
@@ -22,11 +28,11 @@ def require_shapes(
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{op}: {name} is {tuple(tensor.shape)}, expected {shape} for x {tuple(x.shape)}")
+            raise ValueError(f"{op}: {name} is {tuple(tensor.shape)}, expected {shape} for {main} {tuple(x.shape)}")
         allowed = {x.dtype, torch.promote_types(x.dtype, torch.float32)} if name in wide else {x.dtype}
         if tensor.dtype not in allowed:
             names = " or ".join(sorted(map(str, allowed)))
-            raise ValueError(f"{op}: {name} is {tensor.dtype}, expected {names} beside x of {x.dtype}")
+            raise ValueError(f"{op}: {name} is {tensor.dtype}, expected {names} beside {main} of {x.dtype}")
 
 
 def require_finite(op: str, name: str, x: Tensor) -> None:

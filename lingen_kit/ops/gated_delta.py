@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lingen_kit.ops.backend import Kernel, choose_kernel, lower_for_autocast
-from lingen_kit.ops.checks import require_finite
+from lingen_kit.ops.checks import require_finite, require_shapes
 from lingen_kit.ops.gated_delta_chunks import chunked_delta_rule
 
 _OP = "chunk_gated_delta_rule"
@@ -125,16 +125,7 @@ def _check(
         "beta": (beta, rows),
         "initial_state": (initial_state, (batch, heads, key_dim, v.shape[-1])),
     }
-    wide = torch.promote_types(q.dtype, torch.float32)
-    for name, (tensor, shape) in expected.items():
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{_OP}: {name} is {tuple(tensor.shape)}, expected {shape} for q {tuple(q.shape)}")
-        allowed = (q.dtype,) if name in ("k", "v") else (q.dtype, wide)
-        if tensor.dtype not in allowed:
-            names = " or ".join(dict.fromkeys(str(dtype) for dtype in allowed))
-            raise ValueError(f"{_OP}: {name} is {tensor.dtype}, expected {names} beside q of {q.dtype}")
+    require_shapes(_OP, q, expected, wide=("g", "beta", "initial_state"), main="q")
     if chunk_size < 1:
         raise ValueError(f"{_OP}: chunk_size={chunk_size}; give a positive number, such as 64")
     require_finite(_OP, "g", g)

@@ -103,10 +103,6 @@ class Windows:
         x: Tensor = _Permute.apply(packed, self.inverse, self.order)
         return x.unflatten(0, self.shape)
 
-    def split(self, packed: Tensor) -> list[Tensor]:
-        """Views of the groups of packed tokens `(M, ...)`: `(w, n, ...)` each."""
-        return split_windows(packed, self.groups)
-
     def blocks(self, at_most: int) -> list[list[tuple[int, int]]]:
         """Cut the packed tokens into blocks of whole windows: the (w, n) of each block's parts.
 

@@ -20,7 +20,7 @@ from lingen_kit.ops import attention as ops
 from lingen_kit.ops import backend as backends
 from lingen_kit.ops import naive
 from lingen_kit.ops.attention import attention, window_attention
-from lingen_kit.ops.windows import axis_windows, cut_windows
+from lingen_kit.ops.windows import axis_windows, cut_windows, split_windows
 
 Size3 = tuple[int, int, int]
 
@@ -132,7 +132,7 @@ def test_packed_windows_of_one_length_are_neighbors() -> None:
     packed = windows.pack(raster)
     assert packed.tolist()[:8] == [3, 4, 6, 7, 15, 16, 18, 19]
     assert windows.unpack(packed).equal(raster)
-    assert [part.shape for part in windows.split(packed)] == list(windows.groups)
+    assert [part.shape for part in split_windows(packed, windows.groups)] == list(windows.groups)
     assert windows.blocks(24) == [list(windows.groups)]
     assert windows.blocks(11) == [[(2, 4), (1, 2)], [(5, 2), (1, 1)], [(3, 1)]]
     assert windows.blocks(1) == [[(1, n)] for w, n in windows.groups for _ in range(w)]
