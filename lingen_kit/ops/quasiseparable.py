@@ -28,6 +28,7 @@ from lingen_kit.ops.ssd_segments import (
     Part,
     Segment,
     SegmentTensors,
+    by_row,
     choose_chunk_size,
     join_segments,
     plan_segments,
@@ -178,13 +179,13 @@ class _QuasiseparableScan(torch.autograd.Function):
             for _, reverse in reversed(both):
                 states, across = reverse.advance(state, buffer)
                 state = states[0]
-                torch.mul(across, _enter(reverse), out=reverse.native(y))
+                torch.mul(across, by_row(reverse.enter), out=reverse.native(y))
                 from_right += [states] if save else []
             state = torch.zeros_like(state)
             for forward, reverse in both:
                 states, across = forward.advance(state, buffer)
                 state = states[-1]
-                out = forward.native(y).addcmul_(across, _enter(forward))
+                out = forward.native(y).addcmul_(across, by_row(forward.enter))
                 mixing = _decays(forward, reverse).mul_(_steps(forward, reverse)).mul_(forward.scores())
                 values = forward.weighted(forward.x, None, "head")
                 out.add_(torch.bmm(_square(mixing), _square(values)).view(values.shape).transpose(-2, -3))
@@ -213,11 +214,6 @@ class _QuasiseparableScan(torch.autograd.Function):
                 dstate = dfrom_left[0]
                 _write_gradients(both[i], (from_left[i], from_right[i]), (dfrom_left, dfrom_right.pop()), dy, gradients)
         return *gradients, None, None
-
-
-def _enter(s: SegmentTensors) -> Tensor:
-    """Decay from the edge where the state enters a chunk to each position, `(K, B, G, Q, R, 1)`."""
-    return s.enter.transpose(-1, -2).unsqueeze(-1)
 
 
 def _write_gradients(
@@ -260,9 +256,9 @@ def _write_gradients(
         triangle = written.triu(1) if s.part.reverse else written.tril(-1)
         through = (s.read(s.C, entering) * reads).sum(-1).transpose(-1, -2)  # K B G R Q
         through += (triangle * s.dt.unsqueeze(-2)).sum(-1)
-        dvalues = s.read(s.B, leaving).mul_(s.leave.transpose(-1, -2).unsqueeze(-1))
+        dvalues = s.read(s.B, leaving).mul_(by_row(s.leave))
         ddt = (s.x * dvalues).sum(-1).transpose(-1, -2) + triangle.sum(-2)
-        dx = dx.addcmul(dvalues, s.dt.transpose(-1, -2).unsqueeze(-1))
+        dx = dx.addcmul(dvalues, by_row(s.dt))
         balance = through - s.dt * ddt
         running = balance.cumsum(-1)
         edge = (entering * s.entering(dstates[half])).sum((3, 5)).unsqueeze(-1)

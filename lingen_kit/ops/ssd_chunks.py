@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from lingen_kit.ops.backend import no_autocast
-from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, cut_tensors, plan_segments
+from lingen_kit.ops.ssd_segments import Part, Segment, SegmentTensors, by_row, cut_tensors, plan_segments
 
 
 def _forward_segment(s: SegmentTensors, state: Tensor, y: Tensor, D: Tensor | None, buffer: Tensor | None) -> Tensor:
@@ -41,7 +41,7 @@ def _forward_segment(s: SegmentTensors, state: Tensor, y: Tensor, D: Tensor | No
     within = torch.bmm(mixing.view(-1, *mixing.shape[-2:]), values.view(-1, *values.shape[-2:]))
     within = within.view(values.shape).transpose(-2, -3)  # K B G Q R P
     y = s.native(y)
-    torch.addcmul(within, across, s.enter.transpose(-1, -2).unsqueeze(-1), out=y)
+    torch.addcmul(within, across, by_row(s.enter), out=y)
     if D is not None:
         y.addcmul_(s.x, D[s.part.heads].view(s.groups, 1, s.heads, -1))
     return states
@@ -104,13 +104,13 @@ def _backward_segment(
     dB.baddbmm_(dscores.transpose(1, 2), s.C)
     mixing = decays.mul_(scores).view(square)
     within = torch.bmm(mixing.transpose(1, 2), dy_heads.view(rows)).view(values.shape).transpose(-2, -3)
-    dvalues = across.mul_(s.leave.transpose(-1, -2).unsqueeze(-1)).add_(within)  # K B G Q R P
+    dvalues = across.mul_(by_row(s.leave)).add_(within)  # K B G Q R P
 
     product = torch.mul(s.x, dvalues, out=writes)
     ddt = product.sum(-1).transpose(-1, -2)  # K B G R Q
     balance = torch.mul(y, dy, out=reads)
     dx = s.native(out.x)
-    step = s.dt.transpose(-1, -2).unsqueeze(-1)
+    step = by_row(s.dt)
     if D is None or out.D is None:
         torch.mul(dvalues, step, out=dx)
     else:

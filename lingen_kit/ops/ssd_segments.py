@@ -239,3 +239,8 @@ class SegmentTensors:
         torch.bmm(rows.transpose(1, 2), columns, out=written.view(len(rows), rows.shape[2], -1))
         self.pass_states(states, right_to_left)
         return states
+
+
+def by_row(weight: Tensor) -> Tensor:
+    """View a weight of each head and position, `(K, B, G, R, Q)`, as factors in native layout, `(K, B, G, Q, R, 1)`."""
+    return weight.transpose(-1, -2).unsqueeze(-1)
