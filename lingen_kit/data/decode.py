@@ -6,7 +6,6 @@ Letters: C channels (3), T frames, H height, W width.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,53 +17,13 @@ from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn import functional as F
 
-VIDEO_SUFFIXES = frozenset(
-    [".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"]
-)
-IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".webp"])
+from lingen_kit.data.media import FilePart, Source, UnreadableVideo, VideoInfo, open_bytes
 
 _FALLBACK_FPS = 25.0
 _TIE = 1e-6  # seconds; a moment half-way between two frames is the earlier one's, whatever the rounding
 
 
-class UnreadableVideo(ValueError):
-    """A file that gives no clip.
-
-    Args:
-        path: The file.
-        reason: Why, in a few words.
-    """
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(f"cannot read {path}: {reason}")
-        self.path = str(path)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type["UnreadableVideo"], tuple[str, str]]:
-        """Let the error travel between processes."""
-        return type(self), (self.path, self.reason)
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file says about its video.
-
-    Attributes:
-        frames: Number of frames; from the duration where the file does not store it.
-        duration: Seconds.
-        fps: Frames per second.
-        width: Pixels from left to right, as displayed: turned upright, pixels made square.
-        height: Pixels from top to bottom, as displayed.
-    """
-
-    frames: int
-    duration: float
-    fps: float
-    width: int
-    height: int
-
-
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: Source) -> VideoInfo:
     """Read a file's header and decode its first frame.
 
     Raises:
@@ -91,7 +50,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_clip(
-    path: str | Path,
+    path: Source,
     *,
     frames: int,
     fps: float,
@@ -138,7 +97,7 @@ def read_clip(
 
 
 def _pick(
-    path: str | Path,
+    path: Source,
     stream: VideoStream,
     first: tuple[float, VideoFrame],
     timed: Iterator[tuple[float, VideoFrame]],
@@ -170,15 +129,17 @@ def _pick(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and its first video stream; any error of FFmpeg inside becomes `UnreadableVideo`."""
-    file = Path(path)
+    file = path.path if isinstance(path, FilePart) else Path(path)
     if not file.is_file():
         raise UnreadableVideo(path, "there is no such file")
     if file.stat().st_size == 0:
         raise UnreadableVideo(path, "the file is empty (0 bytes)")
     try:
-        with av.open(str(file), metadata_errors="ignore") as container:
+        with av.open(
+            open_bytes(path) if isinstance(path, FilePart) else str(file), metadata_errors="ignore"
+        ) as container:
             if not container.streams.video:
                 raise UnreadableVideo(path, "it contains no video stream")
             stream = container.streams.video[0]
@@ -214,7 +175,7 @@ def _scanned_duration(container: InputContainer, stream: VideoStream, fps: float
 
 
 def _timed(
-    path: str | Path, container: InputContainer, stream: VideoStream, start: float | None
+    path: Source, container: InputContainer, stream: VideoStream, start: float | None
 ) -> Iterator[tuple[float, VideoFrame]]:
     """Yield (seconds from the first frame of the file, frame), in order of time.
 
@@ -243,7 +204,7 @@ def _timed(
         yield time, frame
 
 
-def _prepare(path: str | Path, frame: VideoFrame, stream: VideoStream, height: int, width: int) -> Tensor:
+def _prepare(path: Source, frame: VideoFrame, stream: VideoStream, height: int, width: int) -> Tensor:
     """A frame as `(C, H, W)` float32 in [-1, 1], upright, cropped in the middle and resized."""
     image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)  # C H W
     aspect = _pixel_aspect(stream)

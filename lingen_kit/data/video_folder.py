@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from lingen_kit.data.base import VideoDataModule, name_some
-from lingen_kit.data.decode import UnreadableVideo, probe, read_clip
-from lingen_kit.data.folder_index import Clip, FolderIndex, index_folder, split
+from lingen_kit.data.clip import Clip, Index, split
+from lingen_kit.data.decode import probe, read_clip
+from lingen_kit.data.layouts.folder import index_folder
+from lingen_kit.data.media import FilePart, UnreadableVideo
 from lingen_kit.data.sample import Sample
 from lingen_kit.data.sampler import derive_seed
 
@@ -59,7 +61,7 @@ class ClipDataset:
         self.seed = seed
         self.random_start = random_start
         self.short: Literal["hold", "skip"] = short
-        self._durations: dict[Path, float] = {}
+        self._durations: dict[Path | FilePart, float] = {}
 
     def __len__(self) -> int:
         """Number of files."""
@@ -172,7 +174,7 @@ class VideoFolder(VideoDataModule):
         self.root = root
         self.validation_share = validation_share
         self.short: Literal["skip", "hold"] = short
-        self._index: FolderIndex | None = None
+        self._index: Index | None = None
 
     def setup(self, stage: str) -> None:
         """List the folder, so that what is wrong with it shows before training starts (Lightning's hook)."""
@@ -207,7 +209,7 @@ class VideoFolder(VideoDataModule):
             others=others,
         )
 
-    def _folder(self) -> FolderIndex:
+    def _folder(self) -> Index:
         if self._index is None:
             index = index_folder(self.root, images=self.frames == 1)
             self._file_count = len(index.clips) + len(index.unusable)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from lingen_kit.data.decode import UnreadableVideo, probe, read_clip
+from lingen_kit.data.decode import probe, read_clip
+from lingen_kit.data.media import UnreadableVideo
 from tests.data.conftest import H264, Encode, Encoding, read_numbers
 
 SIZE = {"height": 48, "width": 64}

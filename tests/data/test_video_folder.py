@@ -12,7 +12,8 @@ import torch
 
 from lingen_kit.data import VideoFolder
 from lingen_kit.data.base import TooManyUnusable
-from lingen_kit.data.folder_index import Clip, index_folder, split
+from lingen_kit.data.clip import Clip, split
+from lingen_kit.data.layouts.folder import index_folder
 from lingen_kit.data.video_folder import ClipDataset, NothingReadable
 from tests.data.conftest import Encode, read_numbers
 

@@ -6,16 +6,13 @@ from a `.txt` file beside each clip. Nothing is decoded here.
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from lingen_kit.data.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from lingen_kit.data.sampler import derive_seed
+from lingen_kit.data.clip import Clip, Index, first_of, printable
+from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 METADATA = "metadata.jsonl"
 
-_NAMED_IN_ERROR = 10
 _KINDS = ", ".join(sorted(VIDEO_SUFFIXES))
 _HOW_TO_CAPTION = (
     f"write a caption into a .txt file beside each clip, or one line per clip into {METADATA}:"
@@ -23,32 +20,7 @@ _HOW_TO_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A file and what it shows; `name` is the path within the folder."""
-
-    path: Path
-    name: str
-    caption: str
-
-
-@dataclass
-class FolderIndex:
-    """What a folder holds.
-
-    Attributes:
-        clips: Files with a caption, in order of their names.
-        unusable: (path, reason) of clips that lack a caption, are no files, or have a name or a caption that is
-            not text.
-        ignored: (path, reason) of what is not part of the data set, such as pictures beside the clips.
-    """
-
-    clips: list[Clip] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-    ignored: list[tuple[str, str]] = field(default_factory=list)
-
-
-def index_folder(root: str | Path, images: bool) -> FolderIndex:
+def index_folder(root: str | Path, images: bool) -> Index:
     """List the clips below a folder, at any depth; links are followed, hidden files and folders left out.
 
     Args:
@@ -61,65 +33,40 @@ def index_folder(root: str | Path, images: bool) -> FolderIndex:
     """
     if not str(root):
         raise ValueError("the folder of clips is ''; set data.root to a folder of video files, or to . for this one")
-    if _printable(str(root)) != str(root):
-        raise ValueError(f"the name of the folder of clips {_printable(str(root))} is not UTF-8; rename it")
+    if printable(str(root)) != str(root):
+        raise ValueError(f"the name of the folder of clips {printable(str(root))} is not UTF-8; rename it")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"the folder of clips {folder} {problem}; set data.root to a folder of video files")
-    index = FolderIndex()
+    index = Index(str(folder))
     media, others = _list_files(index, folder)
     metadata = folder / METADATA
     if os.path.lexists(metadata):
+        index.layout = f"captions in {METADATA}"
         _index_metadata(index, metadata, media)
     else:
+        index.layout = "captions in .txt files beside the clips"
         _index_sidecars(index, folder, media)
         _note_lonely_captions(index, media, others)
     if not images:
         pictures = [str(clip.path) for clip in index.clips] + [path for path, _ in index.unusable]
         reason = "an image, which is a clip only where data.frames is 1"
         index.ignored += [(path, reason) for path in pictures if _is_image(path)]
-        index.clips = [clip for clip in index.clips if not _is_image(clip.path)]
+        index.clips = [clip for clip in index.clips if clip.kind != "image"]
         index.unusable = [entry for entry in index.unusable if not _is_image(entry[0])]
-    index.unusable = [(_printable(path), _printable(reason)) for path, reason in index.unusable]
-    index.ignored = [(_printable(path), _printable(reason)) for path, reason in index.ignored]
+    index.unusable = [(printable(path), printable(reason)) for path, reason in index.unusable]
+    index.ignored = [(printable(path), printable(reason)) for path, reason in index.ignored]
     if not index.clips:
         raise ValueError(_nothing_usable(folder, index))
     return index
-
-
-def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[Clip]]:
-    """Divide clips into training and validation, by a hash of their names.
-
-    A clip's side depends on its name alone, whatever else is in the folder, except that neither side stays
-    empty: then the clip with the nearest hash changes sides. A single clip is on both.
-
-    Args:
-        clips: At least one.
-        validation_share: About this share goes to validation.
-
-    Returns:
-        Training clips in their given order; validation clips in order of their hashes, which is as good as
-        random.
-    """
-    names = sorted({clip.name for clip in clips}, key=_hash)
-    if len(names) == 1:
-        return clips, clips
-    chosen = sum(_hash(name) < validation_share for name in names)
-    validation = names[: min(max(chosen, 1), len(names) - 1)]
-    training = [clip for clip in clips if clip.name not in set(validation)]
-    return training, sorted((clip for clip in clips if clip.name in set(validation)), key=lambda clip: _hash(clip.name))
-
-
-def _hash(name: str) -> float:
-    return derive_seed("split", name) / 2**63
 
 
 def _is_image(path: str | Path) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _list_files(index: FolderIndex, folder: Path) -> tuple[list[Path], list[Path]]:
+def _list_files(index: Index, folder: Path) -> tuple[list[Path], list[Path]]:
     """What is named like a clip below a folder, and all other files, in order; adds to `index.ignored`.
 
     Each folder is listed once, whatever links lead to it, and under its real place where that is in `folder`.
@@ -172,24 +119,12 @@ def _why_no_file(path: Path) -> str | None:
 
 def _flaw(path: Path) -> str | None:
     """What is wrong with a clip before anyone looks into it."""
-    if _printable(str(path)) != str(path):
+    if printable(str(path)) != str(path):
         return "its name is not UTF-8; rename it"
     return _why_no_file(path)
 
 
-def _printable(text: str) -> str:
-    r"""Text that can be printed and stored: bytes that are not UTF-8 and halves of characters become `\udcff`."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _some(lines: Iterable[str]) -> str:
-    """The first of some lines, and how many more there are."""
-    first = list(lines)
-    more = [f"  and {len(first) - _NAMED_IN_ERROR} more"] if len(first) > _NAMED_IN_ERROR else []
-    return "\n".join(first[:_NAMED_IN_ERROR] + more)
-
-
-def _index_metadata(index: FolderIndex, metadata: Path, media: list[Path]) -> None:
+def _index_metadata(index: Index, metadata: Path, media: list[Path]) -> None:
     missing: list[str] = []
     listed: set[Path] = set()
     for number, line in enumerate(_read_text(metadata).split("\n"), start=1):
@@ -199,10 +134,10 @@ def _index_metadata(index: FolderIndex, metadata: Path, media: list[Path]) -> No
         path = metadata.parent / name
         listed.add(path)
         if not os.path.lexists(path):
-            missing.append(f"  line {number}: {_printable(name)}")
+            missing.append(f"  line {number}: {printable(name)}")
         elif flaw := _flaw(path):
             index.unusable.append((str(path), flaw))
-        elif _printable(text) != text:
+        elif printable(text) != text:
             half = f"its text in {METADATA}, line {number}, holds half of a character (a lone surrogate): {text[:120]}"
             index.unusable.append((str(path), half))
         elif not text.strip():
@@ -212,7 +147,7 @@ def _index_metadata(index: FolderIndex, metadata: Path, media: list[Path]) -> No
     if missing:
         raise ValueError(
             f"{metadata} names {len(missing)} files that do not exist; `file_name` is a path within"
-            f" {metadata.parent}; correct or remove these lines:\n" + _some(missing)
+            f" {metadata.parent}; correct or remove these lines:\n" + first_of(missing)
         )
     index.ignored += [(str(path), f"not listed in {METADATA}") for path in media if path not in listed]
     index.clips.sort(key=lambda clip: clip.name)
@@ -231,7 +166,7 @@ def _parse_line(line: str, where: str) -> tuple[str, str]:
     return entry["file_name"], entry["text"]
 
 
-def _index_sidecars(index: FolderIndex, folder: Path, media: list[Path]) -> None:
+def _index_sidecars(index: Index, folder: Path, media: list[Path]) -> None:
     for path in media:
         sidecar = path.with_suffix(".txt")
         captioned = sidecar.is_file()
@@ -248,7 +183,7 @@ def _index_sidecars(index: FolderIndex, folder: Path, media: list[Path]) -> None
             index.unusable.append((str(path), f"no caption: {sidecar.name} is empty"))
 
 
-def _note_lonely_captions(index: FolderIndex, media: list[Path], others: list[Path]) -> None:
+def _note_lonely_captions(index: Index, media: list[Path], others: list[Path]) -> None:
     used = {path.with_suffix(".txt") for path in media}
     reason = f"a caption without a clip: beside it is no file of that name and one of the kinds {_KINDS}"
     index.ignored += [(str(path), reason) for path in others if path.suffix == ".txt" and path not in used]
@@ -261,8 +196,8 @@ def _read_text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def _nothing_usable(folder: Path, index: FolderIndex) -> str:
-    named = _some(f"  {path}: {reason}" for path, reason in index.unusable or index.ignored)
+def _nothing_usable(folder: Path, index: Index) -> str:
+    named = first_of(f"  {path}: {reason}" for path, reason in index.unusable or index.ignored)
     if index.unusable:
         return (
             f"none of the {len(index.unusable)} clips in {folder} can be used; a clip is a video file with a caption"
