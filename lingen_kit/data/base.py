@@ -1,9 +1,11 @@
 """What all data modules share: the size of a clip, the resumable order, the count of unusable files."""
 
+import json
 import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +13,13 @@ from lightning.pytorch import LightningDataModule
 
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
 from lingen_kit.data.sample import Batch
+from lingen_kit.data.sampler import Bucket, Schedule
 
 _log = logging.getLogger(__name__)
 
 NAMED_IN_ERROR = 10
+
+_NOTHING: dict[str, Any] = {"batches": 0, "step": 0, "schedule": None, "begun": {}, "samples": {}}
 
 
 class TooManyUnusable(ValueError):
@@ -36,9 +41,9 @@ class VideoDataModule(LightningDataModule):
     """Videos with captions for training and validation.
 
     The order of the training samples is one endless stream (`lingen_kit.data.sampler`). A checkpoint stores
-    how many samples of it have been trained on; `fit --ckpt_path` goes on at the next one, in the middle of
-    an epoch too, with any number of workers, and even with another batch size. Leave
-    `Trainer(use_distributed_sampler)` alone: the stream is already divided between the ranks.
+    how far training has come in it; `fit --ckpt_path` goes on at the next sample, in the middle of an epoch too, with
+    any number of workers, and even with another batch size. Leave `Trainer(use_distributed_sampler)` alone: the
+    stream is already divided between the ranks.
 
     Args:
         frames: Frames of a clip.
@@ -92,7 +97,9 @@ class VideoDataModule(LightningDataModule):
         self.max_bad_share = max_bad_share
         self._unusable: dict[str, str] = {}
         self._file_count = 0  # a data module that reads files sets it before it notes any as unusable
-        self._restored = {"samples": 0, "batches": 0}
+        self._restored: dict[str, Any] = dict(_NOTHING)
+        self._schedule: Schedule | None = None
+        self.report_file: Path | None = None
 
     @abstractmethod
     def train_dataset(self) -> SampleDataset:
@@ -102,17 +109,20 @@ class VideoDataModule(LightningDataModule):
     def validation_dataset(self) -> SampleDataset:
         """The clips to validate on, at most `validation_size`."""
 
+    def buckets(self, dataset: SampleDataset) -> list[Bucket]:
+        """Which samples of a data set may share a batch: all, unless a data module knows several sizes."""
+        return [Bucket("all", range(len(dataset)), self.batch_size)]
+
     def train_dataloader(self) -> TrainingLoader:
         """Batches of `train_dataset`, going on where the checkpoint stopped."""
-        attached = self.trainer is not None
+        dataset = self.train_dataset()
+        self._schedule = self._continued(self.buckets(dataset))
         return TrainingLoader(
-            self.train_dataset(),
-            self.batch_size,
-            self.seed,
+            dataset,
+            self._schedule,
             num_workers=self.num_workers,
             rank=self._rank(),
-            world_size=self._world_size(),
-            position=self.samples_seen if attached else None,
+            position=self.step if self.trainer is not None else None,
             overfit=self._overfit_batches(),
             watch=self._watch,
             pin_memory=torch.cuda.is_available(),
@@ -120,9 +130,10 @@ class VideoDataModule(LightningDataModule):
 
     def val_dataloader(self) -> ValidationLoader:
         """Batches of `validation_dataset`, always in the same order."""
+        dataset = self.validation_dataset()
         return ValidationLoader(
-            self.validation_dataset(),
-            self.batch_size,
+            dataset,
+            self.buckets(dataset),
             num_workers=self.num_workers,
             rank=self._rank(),
             world_size=self._world_size(),
@@ -138,27 +149,44 @@ class VideoDataModule(LightningDataModule):
         """The validation batches: their captions are sampled."""
         return self.val_dataloader()
 
-    def samples_seen(self) -> int:
-        """Samples of the stream that all ranks together have trained on.
+    def step(self) -> int:
+        """Steps of the schedule that were trained on.
 
         Derived from Lightning's own count of processed batches, so the two cannot disagree: a batch that was
         fetched but not trained on when a run was interrupted is fetched again.
         """
-        since = self._batches_trained() - self._restored["batches"]
-        return self._restored["samples"] + since * self.batch_size * self._world_size()
+        return int(self._restored["step"]) + self._batches_trained() - int(self._restored["batches"])
 
     def setup(self, stage: str) -> None:
         """Forget the position of an earlier run when a new one starts from nothing (Lightning's hook)."""
         if stage == "fit" and self._batches_trained() == 0:
-            self._restored = {"samples": 0, "batches": 0}
+            self._restored = dict(_NOTHING)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the stream, for the checkpoint."""
-        return {"samples": self.samples_seen(), "batches": self._batches_trained()}
+        if self._schedule is None:
+            return {**self._restored}
+        return {
+            "batches": self._batches_trained(),
+            "step": self.step(),
+            "schedule": self._schedule.fingerprint,
+            "begun": dict(self._schedule.taken),
+            "samples": self._schedule.taken_before(self.step()),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the position of a checkpoint."""
-        self._restored = {"samples": int(state_dict["samples"]), "batches": int(state_dict["batches"])}
+        self._restored = {**_NOTHING, **state_dict}
+
+    def _continued(self, buckets: list[Bucket]) -> Schedule:
+        """The schedule of the checkpoint; where buckets or batches have changed since, a new one from its samples on."""
+        then = self._restored
+        schedule = Schedule(buckets, self._world_size(), self.seed, then["begun"])
+        if then["schedule"] in (None, schedule.fingerprint):
+            return schedule
+        # Loaders are made anew within a run, too, with the position counted from where the run began.
+        self._restored = {**then, "step": 0, "begun": then["samples"], "schedule": schedule.fingerprint}
+        return Schedule(buckets, self._world_size(), self.seed, then["samples"])
 
     def skipped_report(self) -> list[tuple[str, str]]:
         """Each file that could not be used so far, with the reason, in the order of discovery."""
@@ -181,11 +209,24 @@ class VideoDataModule(LightningDataModule):
         self._unusable |= new
         for source, reason in new.items():
             _log.warning("skipped %s: %s", source, reason)
+        self._write_report(new)
         if len(self._unusable) > self.max_bad_share * self._file_count:
             raise TooManyUnusable(self._too_many())
 
     def _watch(self, batch: Batch) -> None:
         self.note_unusable(batch["skipped"])
+
+    def keep_report(self, file: Path) -> None:
+        """Write what cannot be used to a file, a JSON object a line, from now on; what is known already first."""
+        self.report_file = file
+        self._write_report(self._unusable)
+
+    def _write_report(self, entries: dict[str, str]) -> None:
+        if self.report_file is None or not entries:
+            return
+        lines = (json.dumps({"source": source, "reason": reason}) for source, reason in entries.items())
+        with self.report_file.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
 
     def _too_many(self) -> str:
         bad, total = len(self._unusable), self._file_count
@@ -193,6 +234,7 @@ class VideoDataModule(LightningDataModule):
             f"{bad} of {total} files ({bad / total:.0%}) cannot be used, and data.max_bad_share allows"
             f" {self.max_bad_share:.0%}; repair or remove these, or allow more with --data.max_bad_share:\n"
             + name_some(self._unusable.items())
+            + (f"\n  all of them: {self.report_file}" if self.report_file else "")
         )
 
     def _batches_trained(self) -> int:

@@ -7,14 +7,14 @@ our order. And `num_workers=0` is a sound choice for procedural data, which Ligh
 run.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lingen_kit.data.sample import Batch, Sample, collate
-from lingen_kit.data.sampler import Draw, FixedBatches, SampleOrder, StreamBatches
+from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, Schedule, StreamBatches
 
 
 class SampleDataset(Protocol):
@@ -83,18 +83,16 @@ def _ignore(batch: Batch) -> None:
 
 
 class TrainingLoader:
-    """Reads the endless stream of `SampleOrder`, one stretch of `len(self)` batches per iteration.
+    """Reads the endless stream of a `Schedule`, one stretch of `len(self)` batches per iteration.
 
     Args:
         dataset: Where the samples come from.
-        batch_size: Samples per rank and step.
-        seed: Of the order.
+        schedule: Which samples make the batch of a step.
         num_workers: Worker processes; 0 reads in this process.
-        rank: This process among `world_size`.
-        world_size: Processes that train together.
-        position: Tells how many samples of the stream all ranks together have trained on so far. Asked when
-            an iteration takes its first batch; that is what makes a resumed run continue at the right sample.
-            Without it the loader counts what it handed out.
+        rank: This process among those that train together.
+        position: Tells how many steps of the schedule have been trained on so far. Asked when an iteration takes its
+            first batch; that is what makes a resumed run continue at the right sample. Without it the loader counts
+            what it handed out.
         overfit: Repeat the first `overfit` batches; 0 for the whole stream.
         watch: Called with each batch, in this process, just before it is handed out.
         pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
@@ -103,26 +101,21 @@ class TrainingLoader:
     def __init__(
         self,
         dataset: SampleDataset,
-        batch_size: int,
-        seed: int,
+        schedule: Schedule,
         *,
         num_workers: int = 0,
         rank: int = 0,
-        world_size: int = 1,
         position: Callable[[], int] | None = None,
         overfit: int = 0,
         watch: Callable[[Batch], None] = _ignore,
         pin_memory: bool = False,
     ) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.schedule = schedule
         self.num_workers = num_workers
-        self.order = SampleOrder(len(dataset), seed)
-        self.global_batch = batch_size * world_size
         self._rank = rank
-        self._world_size = world_size
         self._position = position
-        self._period = overfit * self.global_batch or None
+        self._period = overfit or None
         self._watch = watch
         self._pin_memory = pin_memory
         self._next = 0
@@ -131,20 +124,20 @@ class TrainingLoader:
 
     def __len__(self) -> int:
         """Steps that Lightning counts as an epoch: one pass over the data, rounded down, but at least 1."""
-        return max(1, len(self.dataset) // self.global_batch)
+        return self.schedule.steps_per_pass
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield `len(self)` batches, going on where training is."""
         wanted = self._next if self._position is None else self._position()
         if self._iterator is None or wanted != self._next:
             self._next = wanted
-            batches = StreamBatches(self.order, self.batch_size, self._rank, self._world_size, wanted, self._period)
+            batches = StreamBatches(self.schedule, self._rank, wanted, self._period)
             self._iterator = iter(_torch_loader(self.dataset, batches, self.num_workers, self._pin_memory))
         for _ in range(len(self)):
             if self._iterator is None:  # the run ended and Lightning let go of the workers
                 return
             batch = _checked(next(self._iterator))
-            self._next += self.global_batch
+            self._next += 1
             self._watch(batch)
             yield batch
 
@@ -161,7 +154,7 @@ class ValidationLoader:
 
     Args:
         dataset: Where the samples come from.
-        batch_size: Samples per rank and step.
+        buckets: Which of them may share a batch.
         num_workers: Worker processes; 0 reads in this process.
         rank: This process among `world_size`.
         world_size: Processes that validate together.
@@ -172,7 +165,7 @@ class ValidationLoader:
     def __init__(
         self,
         dataset: SampleDataset,
-        batch_size: int,
+        buckets: Sequence[Bucket],
         *,
         num_workers: int = 0,
         rank: int = 0,
@@ -181,8 +174,7 @@ class ValidationLoader:
         pin_memory: bool = False,
     ) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
-        self._batches = FixedBatches(len(dataset), batch_size, rank, world_size)
+        self._batches = FixedBatches(buckets, rank, world_size)
         self._loader = _torch_loader(dataset, self._batches, num_workers, pin_memory)
         self._watch = watch
 
