@@ -16,6 +16,7 @@ VERBS = {
     "test": ("lingen_kit.commands.train", "measure a checkpoint on the test data"),
     "predict": ("lingen_kit.commands.train", "sample a video for each caption of the data"),
     "sample": ("lingen_kit.commands.sample", "sample videos for prompts from a checkpoint"),
+    "data": ("lingen_kit.commands.data", "check, inspect, curate, encode or pack data: data validate clips"),
     "bench": ("lingen_kit.commands.bench", "how latency, memory and FLOPs of configs grow with size"),
     "adjacency": ("lingen_kit.commands.adjacency", "how near scans keep adjacent tokens, with no model"),
 }

@@ -9,13 +9,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lingen_kit.models import Autoencoder, PixelSpace, TextEncoder, WordEncoder
 from lingen_kit.parse_errors import condense
 from lingen_kit.pipeline import TextToVideoPipeline
 
@@ -55,7 +56,7 @@ def read_config(paths: Iterable[str | Path], overrides: Sequence[str] = ()) -> d
     """
     models, others = [], []
     for path in paths:
-        sections = _read_yaml(Path(path))
+        sections = read_sections(Path(path))
         models.append(_pipeline_options(sections.pop("model", {}), path))
         others.append(sections)
     # What is not the model is here for interpolation and the sizes alone: merged, and not looked into.
@@ -69,7 +70,7 @@ def read_config(paths: Iterable[str | Path], overrides: Sequence[str] = ()) -> d
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(TextToVideoPipeline, _MODEL)
     for section in other:
-        parser.add_argument(f"--{section}", type=_unread)
+        parser.add_argument(f"--{section}", type=unread)
     words = [f"--config={yaml.safe_dump(part)}" for part in (*models, other)]
     words += [f"--{_MODEL}.{name}={value}" for name, value in sizes.items()]
     words += [re.sub(r"^--model\.", f"--{_MODEL}.", word) for word in overrides]
@@ -102,7 +103,41 @@ def build_pipeline(options: Mapping[str, Any]) -> TextToVideoPipeline:
         raise ValueError(f"{error}: a mixer has forward(x) and flops(grid), see CONTRIBUTING.md") from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+class Encoders(NamedTuple):
+    """The parts of a pipeline that stand between data and denoiser."""
+
+    autoencoder: Autoencoder
+    text_encoder: TextEncoder
+
+
+def build_encoders(options: Mapping[str, Any]) -> Encoders:
+    """Build the encoders of a pipeline alone, from its arguments as plain data: a denoiser may be far larger.
+
+    Raises:
+        ValueError: If an option is wrong; the message names it.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(_encoders, "model")
+    try:
+        config = parser.parse_object({"model": {name: options.get(name) for name in Encoders._fields}})
+        parts = parser.instantiate(config).model
+    except ArgumentError as error:
+        raise ValueError(_plain(str(error))) from error
+    return _encoders(**parts)
+
+
+def _encoders(autoencoder: Autoencoder | None = None, text_encoder: TextEncoder | None = None) -> Encoders:
+    """What a pipeline takes where they are not given."""
+    return Encoders(autoencoder or PixelSpace(), text_encoder or WordEncoder())
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The sections of a config file: model, data, trainer and so on.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is no YAML mapping.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"config {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
@@ -129,7 +164,7 @@ def _pipeline_options(model: Any, path: str | Path) -> dict[str, Any]:
     return {"model": {"init_args": options}}
 
 
-def _unread(value: object) -> object:
+def unread(value: object) -> object:
     """Type of a section that is not ours: jsonargparse would import the classes that it names."""
     return value
 

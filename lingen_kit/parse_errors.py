@@ -7,7 +7,9 @@ hold what a user needs; the rest of it, and the list of all options of all class
 import ast
 import re
 from importlib import import_module
-from inspect import isabstract, signature
+from inspect import isabstract
+
+from jsonargparse import ArgumentParser
 
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"class_path[=:'\" ]+([\w.]+)")
@@ -74,4 +76,6 @@ def _choices(class_path: str) -> str:
     module, _, name = class_path.rpartition(".")
     if not module:  # a short name: jsonargparse knew where to look, we do not
         return ""
-    return f"; choose out of {', '.join(signature(getattr(import_module(module), name)).parameters)}"
+    # Not its signature: options that a class hands on to the one it extends count, too.
+    options = ArgumentParser().add_class_arguments(getattr(import_module(module), name))
+    return f"; choose out of {', '.join(options)}"

@@ -11,7 +11,19 @@ from lingen_kit import __version__
 from lingen_kit.cli import VERBS, main
 
 
-@pytest.mark.parametrize("words", ["--help", "--version", "sample --help", "bench --help", "fti"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "--version",
+        "sample --help",
+        "bench --help",
+        "data --help",
+        "data validate --help",
+        "data inspect -h",
+        "fti",
+    ],
+)
 def test_help_imports_nothing_heavy(words: str) -> None:
     """Whether a module is imported is the cause; the seconds that it costs are measured in benchmarks."""
     code = f"import sys; sys.argv[1:] = {words.split()!r}\nfrom lingen_kit.cli import main\ntry:\n main()\n" \

@@ -8,16 +8,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lingen_kit.data.auto_data import AutoData
     from lingen_kit.data.base import VideoDataModule
+    from lingen_kit.data.buckets import Buckets
+    from lingen_kit.data.cached_latents import CachedLatents
+    from lingen_kit.data.folders import ImageFolder, VideoFolder, WebDataset
+    from lingen_kit.data.hybrid import Hybrid
     from lingen_kit.data.moving_shapes import MovingShapes
-    from lingen_kit.data.video_folder import VideoFolder
+    from lingen_kit.data.torchvision_images import TorchvisionImages
 
-__all__ = ["MovingShapes", "VideoDataModule", "VideoFolder"]
+__all__ = [
+    "AutoData",
+    "Buckets",
+    "CachedLatents",
+    "Hybrid",
+    "ImageFolder",
+    "MovingShapes",
+    "TorchvisionImages",
+    "VideoDataModule",
+    "VideoFolder",
+    "WebDataset",
+]
 
 _HOMES = {
-    "MovingShapes": "lingen_kit.data.moving_shapes",
-    "VideoDataModule": "lingen_kit.data.base",
-    "VideoFolder": "lingen_kit.data.video_folder",
+    "AutoData": "auto_data",
+    "Buckets": "buckets",
+    "CachedLatents": "cached_latents",
+    "Hybrid": "hybrid",
+    "ImageFolder": "folders",
+    "MovingShapes": "moving_shapes",
+    "TorchvisionImages": "torchvision_images",
+    "VideoDataModule": "base",
+    "VideoFolder": "folders",
+    "WebDataset": "folders",
 }
 
 
@@ -25,4 +48,4 @@ def __getattr__(name: str) -> object:
     """Import a data module when it is first named."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"lingen_kit.data.{_HOMES[name]}"), name)

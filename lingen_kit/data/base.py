@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
+from lingen_kit.data.buckets import Size, tokens_in
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
 from lingen_kit.data.sample import Batch
 from lingen_kit.data.sampler import Bucket, Schedule
@@ -54,6 +55,8 @@ class VideoDataModule(LightningDataModule):
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         seed: Of the order of the training samples, and of what is random in them.
         validation_size: Validate on at most this many clips, always the same ones.
+        batch_tokens: Tokens per device and step, instead of `batch_size`: as many clips of a size as fit, at least 1.
+        token_size: Frames, rows and columns of pixels that make a token, for `batch_tokens`.
         max_bad_share: Stop when more than this share of the files turns out to be unusable; the files are
             named.
     """
@@ -68,6 +71,8 @@ class VideoDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         validation_size: int = 64,
+        batch_tokens: int | None = None,
+        token_size: tuple[int, int, int] = (1, 1, 1),
         max_bad_share: float = 0.05,
     ) -> None:
         super().__init__()
@@ -78,6 +83,8 @@ class VideoDataModule(LightningDataModule):
             "batch_size": (batch_size, 1),
             "num_workers": (num_workers, 0),
             "validation_size": (validation_size, 1),
+            "batch_tokens": (1 if batch_tokens is None else batch_tokens, 1),
+            "token_size": (min(token_size), 1),
         }
         for name, (value, minimum) in least.items():
             if value < minimum:
@@ -94,6 +101,8 @@ class VideoDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.validation_size = validation_size
+        self.batch_tokens = batch_tokens
+        self.token_size = token_size
         self.max_bad_share = max_bad_share
         self._unusable: dict[str, str] = {}
         self._file_count = 0  # a data module that reads files sets it before it notes any as unusable
@@ -111,7 +120,13 @@ class VideoDataModule(LightningDataModule):
 
     def buckets(self, dataset: SampleDataset) -> list[Bucket]:
         """Which samples of a data set may share a batch: all, unless a data module knows several sizes."""
-        return [Bucket("all", range(len(dataset)), self.batch_size)]
+        return [Bucket("all", range(len(dataset)), self.batch_size_of((self.frames, self.height, self.width)))]
+
+    def batch_size_of(self, size: Size) -> int:
+        """Clips of a size per device and step."""
+        if self.batch_tokens is None:
+            return self.batch_size
+        return max(1, self.batch_tokens // tokens_in(size, self.token_size))
 
     def train_dataloader(self) -> TrainingLoader:
         """Batches of `train_dataset`, going on where the checkpoint stopped."""
@@ -179,7 +194,7 @@ class VideoDataModule(LightningDataModule):
         self._restored = {**_NOTHING, **state_dict}
 
     def _continued(self, buckets: list[Bucket]) -> Schedule:
-        """The schedule of the checkpoint; where buckets or batches have changed since, a new one from its samples on."""
+        """The schedule of the checkpoint; where buckets or batches have changed since, a new one from there on."""
         then = self._restored
         schedule = Schedule(buckets, self._world_size(), self.seed, then["begun"])
         if then["schedule"] in (None, schedule.fingerprint):

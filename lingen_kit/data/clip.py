@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from lingen_kit.data.media import FilePart, Kind, kind_of
-from lingen_kit.data.sampler import derive_seed
+from lingen_kit.data.seeds import derive_seed
+
+_SPLITS = {
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["validation", "valid", "val", "dev"], "validation"),
+    **dict.fromkeys(["test", "testing"], "test"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Clip:
         """Whether it is a video or an image, by the file's name."""
         return kind_of(self.path)
 
+    @property
+    def file_name(self) -> str:
+        """Its name without the stretch: the same for all clips of a file."""
+        return self.name.rpartition("#")[0] if self.start or self.end is not None else self.name
+
 
 @dataclass
 class Index:
@@ -45,7 +56,7 @@ class Index:
         layout: How it is laid out, in a line for people.
         clips: Files with a caption, in order of their names.
         unusable: (path, reason) of clips that lack a caption, are no files, or have a name or a caption that is
-            not text.
+            not text; of lines of a manifest and of shards that cannot be read.
         ignored: (path, reason) of what is not part of the data set, such as pictures beside the clips.
     """
 
@@ -57,9 +68,13 @@ class Index:
 
 
 def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[Clip]]:
-    """Divide clips into training and validation, by a hash of their names.
+    """Divide clips into training and validation, as the data set says or else by a hash of their names.
 
-    A clip's side depends on its name alone, whatever else is in the folder, except that neither side stays
+    The data set says it if every clip has an attribute `split`, by its folder or a column, and both `train` and
+    `validation` occur (or `test`, where there is no `validation`); then `validation_share` is not used, and clips that
+    belong to neither are in neither.
+
+    Otherwise a clip's side depends on its name alone, whatever else is in the folder, except that neither side stays
     empty: then the clip with the nearest hash changes sides. A single clip is on both. Stretches of one file
     stay on one side.
 
@@ -71,21 +86,38 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
         Training clips in their given order; validation clips in order of their hashes, which is as good as
         random.
     """
-    names = sorted({_file(clip) for clip in clips}, key=_hash)
-    if len(names) == 1:
+    names = [clip.file_name for clip in clips]
+    hashes = {name: derive_seed("split", name) for name in dict.fromkeys(names)}
+    sides = _given_sides(clips)
+    if "train" in sides and len(sides) > 1:
+        training = sides["train"]
+        chosen = sides["validation" if "validation" in sides else "test"]
+    elif len(hashes) == 1:
         return clips, clips
-    chosen = sum(_hash(name) < validation_share for name in names)
-    validation = set(names[: min(max(chosen, 1), len(names) - 1)])
-    training = [clip for clip in clips if _file(clip) not in validation]
-    return training, sorted((clip for clip in clips if _file(clip) in validation), key=lambda clip: _hash(_file(clip)))
+    else:
+        validation = {name for name, value in hashes.items() if value < validation_share * 2**63}
+        validation = validation or {min(hashes, key=hashes.__getitem__)}
+        if len(validation) == len(hashes):
+            validation.remove(max(hashes, key=hashes.__getitem__))
+        training = [clip for clip, name in zip(clips, names, strict=True) if name not in validation]
+        chosen = [clip for clip, name in zip(clips, names, strict=True) if name in validation]
+    return training, sorted(chosen, key=lambda clip: hashes[clip.file_name])
 
 
-def _file(clip: Clip) -> str:
-    return clip.name.rpartition("#")[0] if clip.start or clip.end is not None else clip.name
+def split_name(word: object) -> str | None:
+    """Which of `train`, `validation` and `test` a word for a part of a data set means; None if none of them."""
+    return _SPLITS.get(word.lower()) if isinstance(word, str) else None
 
 
-def _hash(name: str) -> float:
-    return derive_seed("split", name) / 2**63
+def _given_sides(clips: list[Clip]) -> dict[str, list[Clip]]:
+    """Clips by the part that the data set assigns them to; nothing if it leaves one out."""
+    sides: dict[str, list[Clip]] = {}
+    for clip in clips:
+        side = split_name(clip.attributes.get("split"))
+        if side is None:
+            return {}
+        sides.setdefault(side, []).append(clip)
+    return sides
 
 
 def printable(text: str) -> str:

@@ -1,231 +1,279 @@
-"""Decode clips and images with PyAV (which brings its own FFmpeg): probe a file, read a clip at a given time.
+"""Read videos and images: probe a file, read a clip at a given time, run through a whole file.
 
 Letters: C channels (3), T frames, H height, W width.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
+from itertools import count
+from typing import Literal, NamedTuple, get_args
 
-import av
-import torch
-from av.container import InputContainer
+import numpy as np
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from torch import Tensor
-from torch.nn import functional as F
 
-from lingen_kit.data.media import FilePart, Source, UnreadableVideo, VideoInfo, open_bytes
+from lingen_kit.data.container import TIE, Timed, open_video
+from lingen_kit.data.frame import Fitter, Pixels, to_float, upright_size
+from lingen_kit.data.media import Source, UnreadableVideo, VideoInfo, require_file
+from lingen_kit.data.skipping import CannotPlan, planned
+from lingen_kit.data.still import is_still, read_still
 
-_FALLBACK_FPS = 25.0
-_TIE = 1e-6  # seconds; a moment half-way between two frames is the earlier one's, whatever the rounding
+Short = Literal["hold", "skip"]
+Decoder = Literal["pyav", "torchcodec"]
+
+STILL_FPS = 25.0  # an image counts as a video of one frame at this rate
 
 
-def probe(path: Source) -> VideoInfo:
-    """Read a file's header and decode its first frame.
+class _Chosen(NamedTuple):
+    """The frame for a moment, and where the file ends; infinity if that is later."""
+
+    frame: VideoFrame
+    end: float
+
+
+def probe(source: Source) -> VideoInfo:
+    """Read a file's header, decode its first frame and look where its last one ends.
 
     Raises:
         UnreadableVideo: If the file is missing, empty, no video, or without a frame that decodes.
     """
-    with _opened(path) as (container, stream):
-        frame = next(container.decode(stream), None)
-        if frame is None:
-            raise UnreadableVideo(path, "it contains no frame")
-        fps = _fps(stream)
-        duration = _duration(container, stream)
-        if duration is None:
-            duration = stream.frames / fps if stream.frames else _scanned_duration(container, stream, fps)
-        height, width = float(frame.height), frame.width * _pixel_aspect(stream)
-        if frame.rotation % 180:
-            height, width = width, height
-        return VideoInfo(
-            frames=stream.frames or max(1, round(duration * fps)),
-            duration=duration,
-            fps=fps,
-            width=round(width),
-            height=round(height),
-        )
+    require_file(source)
+    if is_still(source):
+        height, width = upright_size(read_still(source), 1.0)
+        return VideoInfo(frames=1, duration=1 / STILL_FPS, fps=STILL_FPS, width=width, height=height)
+    with open_video(source) as video, _naming(source):
+        first = next(video.frames(), None)
+        if first is None:
+            raise UnreadableVideo(source, "it contains no frame")
+        height, width = upright_size(first.frame, video.pixel_aspect)
+        duration = video.end() or max(1, video.stream.frames) / video.fps
+        frames = video.stream.frames or max(1, round(duration * video.fps))
+        return VideoInfo(frames=frames, duration=duration, fps=video.fps, width=width, height=height)
 
 
 def read_clip(
-    path: Source,
+    source: Source,
     *,
     frames: int,
     fps: float,
     height: int,
     width: int,
     start: float = 0.0,
-    short: Literal["hold", "skip"] = "skip",
+    short: Short = "skip",
+    crop: tuple[float, float] = (0.5, 0.5),
+    flip: bool = False,
+    decoder: Decoder = "pyav",
 ) -> Tensor:
     """Read a clip of a given length, rate and size.
 
-    The clip's frame `i` is the frame of the file nearest to `start + i / fps`, whatever the file's own rate.
-    It is cropped in the middle to the wanted aspect ratio and resized with antialiasing. Gray, 10-bit and
-    transparent videos become 8-bit RGB (transparency is dropped); the rotation of phone videos and pixels
-    that are not square are taken into account.
+    The clip's frame `i` is the frame of the file nearest to `start + i / fps`, whatever the file's own rate, and
+    the same one as decoding from the beginning would give; the file is decoded from the key frame before. The
+    picture is resized, bicubic and with antialiasing, until it covers the wanted size, and cropped. Gray, 10-bit
+    and transparent videos become 8-bit RGB (transparency is dropped); the rotation of phone videos, the
+    orientation of photos and pixels that are not square are taken into account.
 
     Args:
-        path: A video or an image.
+        source: A video or an image.
         frames: T.
         fps: Frames per second of the clip.
         height: H.
         width: W.
         start: Seconds from the first frame of the file.
         short: If the file ends before the clip does: `skip` raises, `hold` repeats the last frame.
+        crop: Where the crop lies, from top to bottom and from left to right, in [0, 1]; 0.5 is the middle.
+        flip: Mirror left and right.
+        decoder: `torchcodec` decodes with that package, which must be installed, and gives the same frames.
 
     Returns:
         `(C, T, H, W)` float32 in [-1, 1].
 
     Raises:
         UnreadableVideo: If the file is missing, empty, damaged, no video, or too short (see `short`).
+        ValueError: An argument that cannot be.
+        MissingPackage: torchcodec or its FFmpeg is not installed.
     """
-    if start:
-        with _opened(path) as (container, stream):
-            timed = _timed(path, container, stream, start)
-            first = next(timed, None)
-            # Some containers seek past the place: those are opened again and decoded from the beginning.
-            if first is not None and first[0] <= start:
-                return _pick(path, stream, first, timed, frames, fps, height, width, start, short)
-    with _opened(path) as (container, stream):
-        timed = _timed(path, container, stream, None)
-        first = next(timed, None)
-        if first is None:
-            raise UnreadableVideo(path, "it contains no frame")
-        return _pick(path, stream, first, timed, frames, fps, height, width, start, short)
+    _check(frames, fps, height, width, start, short, crop, decoder)
+    require_file(source)
+    moments = [start + index / fps for index in range(frames)]
+    out = np.empty((3, frames, height, width), np.uint8)
+    if is_still(source):
+        fitter = Fitter(height, width, crop=crop, flip=flip)
+        still = Timed(0.0, 1 / STILL_FPS, read_still(source, shortest=max(height, width)))
+        _fill(source, out, fitter, _nearest(iter([still]), moments), moments, short)
+    elif decoder == "torchcodec":
+        from lingen_kit.data.decode_torchcodec import chosen_frames
+
+        chosen, pixel_aspect = chosen_frames(source, moments)
+        fitter = Fitter(height, width, pixel_aspect=pixel_aspect, crop=crop, flip=flip)
+        _fill(source, out, fitter, (_Chosen(*each) for each in chosen), moments, short)
+    elif not _read_video(source, out, moments, short, crop, flip):
+        with open_video(source) as video:  # anew: only decoding from the beginning finds the frames
+            fitter = Fitter(height, width, pixel_aspect=video.pixel_aspect, crop=crop, flip=flip)
+            _fill(source, out, fitter, _nearest(video.frames(), moments), moments, short)
+    return to_float(out)  # once for the clip: frame by frame it would take longer
 
 
-def _pick(
-    path: Source,
-    stream: VideoStream,
-    first: tuple[float, VideoFrame],
-    timed: Iterator[tuple[float, VideoFrame]],
+def stream(
+    source: Source, *, fps: float | None = None, shorter_side: int | None = None
+) -> Iterator[tuple[float, Pixels]]:
+    """Run through a video or an image from its first frame to its last, in memory that does not grow with its length.
+
+    Args:
+        source: A video or an image.
+        fps: Frames per second; those nearest to 0, 1 / fps, 2 / fps, ... seconds. None gives each frame of the file.
+        shorter_side: Resize to this many pixels on the shorter side; None keeps the size, with pixels made square.
+
+    Yields:
+        Seconds from the first frame (with `fps`, the moments above; else the time of the frame), and the upright
+        picture, `(H, W, 3)` uint8 RGB.
+
+    Raises:
+        UnreadableVideo: If the file is missing, empty, damaged, or no video; perhaps after some frames.
+        ValueError: An argument that cannot be.
+    """
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"fps is {fps}; it is a number of frames per second above 0, or None for every frame")
+    if shorter_side is not None and shorter_side < 1:
+        raise ValueError(f"shorter_side is {shorter_side}; it is a number of pixels from 1 on, or None")
+    return _stream(source, fps, shorter_side)
+
+
+def _stream(source: Source, fps: float | None, shorter_side: int | None) -> Iterator[tuple[float, Pixels]]:
+    require_file(source)
+    if is_still(source):
+        yield from _pictures(source, iter([Timed(0.0, 1 / STILL_FPS, read_still(source))]), 1.0, fps, shorter_side)
+        return
+    with open_video(source) as video:
+        yield from _pictures(source, video.frames(), video.pixel_aspect, fps, shorter_side)
+
+
+def _pictures(
+    source: Source, frames: Iterator[Timed], pixel_aspect: float, fps: float | None, shorter_side: int | None
+) -> Iterator[tuple[float, Pixels]]:
+    first = next(frames, None)
+    if first is None:
+        raise UnreadableVideo(source, "it contains no frame")
+    with _naming(source):
+        height, width = upright_size(first.frame, pixel_aspect, shorter_side)
+    fitter = Fitter(height, width, pixel_aspect=pixel_aspect)
+
+    def picture(frame: VideoFrame) -> Pixels:
+        pixels = np.empty((height, width, 3), np.uint8)
+        with _naming(source):
+            fitter.write(frame, np.moveaxis(pixels, 2, 0))
+        return pixels
+
+    def all_frames() -> Iterator[Timed]:
+        yield first
+        yield from frames
+
+    if fps is None:
+        for timed in all_frames():
+            yield timed.time, picture(timed.frame)
+        return
+    moments = (index / fps for index in count())
+    for index, (frame, end) in enumerate(_nearest(all_frames(), moments)):
+        if index and index / fps >= end - TIE:
+            return
+        yield index / fps, picture(frame)
+
+
+def _read_video(
+    source: Source,
+    out: Pixels,
+    moments: Sequence[float],
+    short: Short,
+    crop: tuple[float, float],
+    flip: bool,
+) -> bool:
+    """Fill `out` without decoding from the beginning; whether that was possible."""
+    with open_video(source) as video:
+        fitter = Fitter(out.shape[2], out.shape[3], pixel_aspect=video.pixel_aspect, crop=crop, flip=flip)
+        try:
+            _fill(source, out, fitter, (_Chosen(*each) for each in planned(video, moments)), moments, short)
+        except CannotPlan:
+            frames = video.frames_from(moments[0])
+            if frames is None:
+                return False
+            _fill(source, out, fitter, _nearest(frames, moments), moments, short)
+    return True
+
+
+def _nearest(frames: Iterator[Timed], moments: Iterable[float]) -> Iterator[_Chosen]:
+    """For each moment, in rising order, the frame nearest to it."""
+    before = after = next(frames, None)
+    if before is None or after is None:
+        return
+    last = False
+    for moment in moments:
+        while after.time < moment and not last:
+            following = next(frames, None)
+            if following is None:
+                last = True
+            else:
+                before, after = after, following
+        nearest = after if after.time - moment + TIE < moment - before.time else before
+        yield _Chosen(nearest.frame, after.end if last else math.inf)
+
+
+def _fill(
+    source: Source, out: Pixels, fitter: Fitter, chosen: Iterator[_Chosen], moments: Sequence[float], short: Short
+) -> None:
+    """Write the frames for the moments into `(C, T, H, W)`."""
+    shown: VideoFrame | None = None
+    for index, moment in enumerate(moments):
+        choice = next(chosen, None)
+        if choice is None:
+            raise UnreadableVideo(source, "it contains no frame")
+        if moment >= choice.end - TIE and short == "skip":
+            raise UnreadableVideo(
+                source,
+                f"it ends after {choice.end:.2f} s; {len(moments)} frames at {_rate(moments)} from {moments[0]:.2f} s"
+                " on need more (short=hold would repeat the last frame)",
+            )
+        if choice.frame is shown:
+            out[:, index] = out[:, index - 1]
+        else:
+            with _naming(source):
+                fitter.write(choice.frame, out[:, index])
+        shown = choice.frame
+
+
+def _rate(moments: Sequence[float]) -> str:
+    return f"{1 / (moments[1] - moments[0]):g} per second" if len(moments) > 1 else "any rate"
+
+
+@contextmanager
+def _naming(source: Source) -> Iterator[None]:
+    """Say of which file it is that a frame cannot be used."""
+    try:
+        yield
+    except UnreadableVideo:
+        raise
+    except ValueError as error:
+        raise UnreadableVideo(source, str(error)) from error
+
+
+def _check(
     frames: int,
     fps: float,
     height: int,
     width: int,
     start: float,
-    short: Literal["hold", "skip"],
-) -> Tensor:
-    """The frames nearest to the wanted moments, as `(C, T, H, W)`; `first` and `timed` are read in order of time."""
-    images: list[Tensor] = []
-    before = after = first
-    shown: VideoFrame | None = None
-    for moment in (start + index / fps for index in range(frames)):
-        while after[0] < moment and (following := next(timed, None)) is not None:
-            before, after = after, following
-        end = after[0] + 1 / _fps(stream)
-        if moment >= end and short == "skip":
-            raise UnreadableVideo(
-                path,
-                f"it ends after {end:.2f} s; {frames} frames at {fps:g} per second from {start:.2f} s on need more"
-                " (short=hold would repeat the last frame)",
-            )
-        nearest = (after if after[0] - moment + _TIE < moment - before[0] else before)[1]
-        images.append(images[-1] if nearest is shown else _prepare(path, nearest, stream, height, width))
-        shown = nearest
-    return torch.stack(images, dim=1)  # C T H W
-
-
-@contextmanager
-def _opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first video stream; any error of FFmpeg inside becomes `UnreadableVideo`."""
-    file = path.path if isinstance(path, FilePart) else Path(path)
-    if not file.is_file():
-        raise UnreadableVideo(path, "there is no such file")
-    if file.stat().st_size == 0:
-        raise UnreadableVideo(path, "the file is empty (0 bytes)")
-    try:
-        with av.open(
-            open_bytes(path) if isinstance(path, FilePart) else str(file), metadata_errors="ignore"
-        ) as container:
-            if not container.streams.video:
-                raise UnreadableVideo(path, "it contains no video stream")
-            stream = container.streams.video[0]
-            # The loader's workers are the parallelism; FFmpeg's own threads would compete with them.
-            stream.codec_context.thread_count = 1
-            yield container, stream
-    except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideo(path, f"{error.strerror or error} (FFmpeg)") from error
-
-
-def _fps(stream: VideoStream) -> float:
-    return float(stream.average_rate or stream.guessed_rate or _FALLBACK_FPS)
-
-
-def _pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height."""
-    return float(stream.sample_aspect_ratio or 1) or 1.0
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration:
-        return container.duration / av.time_base
-    return None
-
-
-def _scanned_duration(container: InputContainer, stream: VideoStream, fps: float) -> float:
-    """Duration of a file that does not store it: read through its packets, without decoding them."""
-    container.seek(0)
-    times = [packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None]
-    return float(max(times) - min(times)) + 1 / fps if times else 1 / fps
-
-
-def _timed(
-    path: Source, container: InputContainer, stream: VideoStream, start: float | None
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Yield (seconds from the first frame of the file, frame), in order of time.
-
-    From the last key frame before `start` on, or from the beginning if `start` is None. Files without usable
-    time stamps have their frames counted, for which they must be read from the beginning.
-    """
-    interval = 1 / _fps(stream)
-    # AVI stores frames in the order of decoding with no time stamps; where that is not the order of display, the
-    # time stamps that FFmpeg makes up go back and forth.
-    counted = stream.time_base is None or (container.format.name == "avi" and stream.codec_context.has_b_frames)
-    origin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
-    if start is not None:
-        if counted or stream.time_base is None:
-            return
-        container.seek(math.floor((start + origin) / stream.time_base), stream=stream, backward=True)
-    time = -interval
-    for position, frame in enumerate(container.decode(stream)):
-        if frame.is_corrupt:
-            raise UnreadableVideo(path, f"the frame after {max(time, 0):.2f} s is damaged")
-        if frame.time is not None and not counted:
-            time = frame.time - origin
-        elif position or start is None:
-            time += interval
-        else:
-            return
-        yield time, frame
-
-
-def _prepare(path: Source, frame: VideoFrame, stream: VideoStream, height: int, width: int) -> Tensor:
-    """A frame as `(C, H, W)` float32 in [-1, 1], upright, cropped in the middle and resized."""
-    image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)  # C H W
-    aspect = _pixel_aspect(stream)
-    if frame.rotation % 90:
-        raise UnreadableVideo(path, f"its rotation of {frame.rotation} degrees is not a multiple of 90")
-    if frame.rotation:
-        image = torch.rot90(image, k=frame.rotation // 90, dims=(1, 2))
-        aspect = 1 / aspect if frame.rotation % 180 else aspect
-    image = _center_crop(image, width / height / aspect)
-    pixels = image.float()
-    if image.shape[1:] != (height, width):
-        pixels = F.interpolate(
-            pixels[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False
-        )[0]
-    return pixels.div_(127.5).sub_(1).clamp_(-1, 1)
-
-
-def _center_crop(image: Tensor, aspect: float) -> Tensor:
-    """The largest part of `(C, H, W)` in the middle whose width over height is `aspect`."""
-    rows, columns = image.shape[1:]
-    kept_rows = max(1, min(rows, round(columns / aspect)))
-    kept_columns = max(1, min(columns, round(rows * aspect)))
-    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-    return image[:, top : top + kept_rows, left : left + kept_columns]
+    short: str,
+    crop: tuple[float, float],
+    decoder: str,
+) -> None:
+    for name, value in (("frames", frames), ("height", height), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps is {fps}; it is a number of frames per second above 0")
+    if not 0 <= start < math.inf:
+        raise ValueError(f"start is {start}; it is a number of seconds from 0 on")
+    if not all(0 <= share <= 1 for share in crop):
+        raise ValueError(f"crop is {crop}; both numbers are shares from 0 (top, left) to 1 (bottom, right)")
+    for name, choice, choices in (("short", short, get_args(Short)), ("decoder", decoder, get_args(Decoder))):
+        if choice not in choices:
+            raise ValueError(f"{name} is {choice!r}; choose one of {', '.join(choices)}")

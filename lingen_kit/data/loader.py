@@ -51,10 +51,22 @@ class _Drawn(Dataset[Sample | ValueError]):
             # Bad input. Raised in a worker it would reach the user as a traceback within a traceback.
             return error
 
+    def __getitems__(self, draws: list[Draw]) -> list[Sample | ValueError] | Batch | ValueError:
+        """A whole batch, as torch's loader asks for it; some data sets read one faster than its samples."""
+        read_batch: Callable[[list[Draw]], Batch] | None = getattr(self.samples, "read_batch", None)
+        if read_batch is None:
+            return [self[draw] for draw in draws]
+        try:
+            return read_batch(draws)
+        except ValueError as error:
+            return error
 
-def _collate(samples: list[Sample | ValueError]) -> Batch | ValueError:
-    failure = next((sample for sample in samples if isinstance(sample, ValueError)), None)
-    return failure or collate([sample for sample in samples if not isinstance(sample, ValueError)])
+
+def _collate(fetched: list[Sample | ValueError] | Batch | ValueError) -> Batch | ValueError:
+    if not isinstance(fetched, list):
+        return fetched
+    failure = next((sample for sample in fetched if isinstance(sample, ValueError)), None)
+    return failure or collate([sample for sample in fetched if not isinstance(sample, ValueError)])
 
 
 def _checked(batch: Batch | ValueError) -> Batch:

@@ -1,6 +1,8 @@
 """Media files: what they are named, where their bytes lie, what they say about themselves, why they cannot be read."""
 
 import io
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,16 +24,18 @@ class FilePart:
         name: Name of the part, suffix included.
         offset: First byte.
         size: Bytes.
+        url: Where the file comes from if it is not here yet; `path` is its place in the cache.
     """
 
     path: Path
     name: str
     offset: int
     size: int
+    url: str | None = None
 
     def __str__(self) -> str:
-        """The archive and the name in it, as if it were a folder."""
-        return f"{self.path}/{self.name}"
+        """The archive and the name in it, as if it were a folder; without what follows `?` in a URL, maybe a key."""
+        return f"{self.url.partition('?')[0] if self.url else self.path}/{self.name}"
 
 
 Source = str | Path | FilePart
@@ -81,7 +85,58 @@ def kind_of(source: Source) -> Kind | None:
     return "video" if suffix in VIDEO_SUFFIXES else "image" if suffix in IMAGE_SUFFIXES else None
 
 
-def open_bytes(source: Source) -> io.BufferedIOBase:
+def local_path(source: Source) -> Path:
+    """The file that holds the bytes of a source; one that comes from a URL is fetched if it is not here yet.
+
+    Raises:
+        UnreadableVideo: If it cannot be fetched.
+        OSError: If the disk of the cache is full.
+    """
+    if not isinstance(source, FilePart):
+        return Path(source)
+    if source.url is None or source.path.is_file():
+        return source.path
+    from lingen_kit.data.layouts.remote import CannotFetch, fetch  # here, as the layouts need this module
+
+    try:
+        return fetch(source.url)
+    except CannotFetch as error:
+        raise UnreadableVideo(source, error.reason) from error
+
+
+def require_file(source: Source) -> Path:
+    """The file that holds a source, once it is known that it can be opened.
+
+    A pipe or a device is refused without opening it, which might wait for ever.
+
+    Raises:
+        UnreadableVideo: It is missing, no regular file, empty, not ours to read, or ends before the part does.
+    """
+    path = source.path if isinstance(source, FilePart) else Path(source)
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            os.close(os.open(path, os.O_RDONLY))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UnreadableVideo(source, "there is no such file") from error
+    except PermissionError as error:
+        raise UnreadableVideo(source, "permission denied") from error
+    except OSError as error:  # such as too many symbolic links, too long a name, too many open files
+        raise UnreadableVideo(source, (error.strerror or str(error)).lower()) from error
+    except ValueError as error:  # a zero byte in the name
+        raise UnreadableVideo(source, str(error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableVideo(source, "it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableVideo(source, "it is a pipe, a socket or a device, not a file")
+    if (source.size if isinstance(source, FilePart) else status.st_size) == 0:
+        raise UnreadableVideo(source, "the file is empty (0 bytes)")
+    if isinstance(source, FilePart) and source.offset + source.size > status.st_size:
+        raise UnreadableVideo(source, f"{source.path.name} ends before this part of it does")
+    return path
+
+
+def open_bytes(source: Source) -> io.BufferedReader:
     """Open a source for reading; seeking and the end are those of the part, not of the file around it."""
     if not isinstance(source, FilePart):
         return open(source, "rb")

@@ -1,6 +1,6 @@
 """The data module of the moving shapes: procedural videos with captions and a known truth."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from lingen_kit.data.base import VideoDataModule
 from lingen_kit.data.shapes import MovingShapesDataset
@@ -13,14 +13,6 @@ class MovingShapes(VideoDataModule):
     training never does.
 
     Args:
-        frames: Frames of a clip.
-        height: Pixels from top to bottom.
-        width: Pixels from left to right.
-        fps: Frames per second of a clip.
-        batch_size: Clips per device and step.
-        num_workers: Processes that prepare batches; 0 prepares them in the training process.
-        seed: Of the scenes and of their order.
-        validation_size: Validate on this many clips, always the same ones.
         samples_per_epoch: Distinct training clips, which is also what one epoch goes through.
         shapes: Words to draw from: circle, square, triangle, cross, ring. None for all.
         colors: VBench's color words: white, red, pink, blue, silver, purple, orange, green, gray, yellow,
@@ -32,18 +24,11 @@ class MovingShapes(VideoDataModule):
         objects: Least and greatest number of objects in a clip, within 1 to 3.
         held_out: Share of the combinations kept for validation. 0 holds out none, and validation then draws
             other clips of the combinations of training.
+        options: Those of every data module, see `VideoDataModule`.
     """
 
     def __init__(
         self,
-        frames: int = 8,
-        height: int = 32,
-        width: int = 32,
-        fps: float = 8.0,
-        batch_size: int = 24,
-        num_workers: int = 0,
-        seed: int = 0,
-        validation_size: int = 64,
         samples_per_epoch: int = 100_000,
         shapes: list[str] | None = None,
         colors: list[str] | None = None,
@@ -52,17 +37,9 @@ class MovingShapes(VideoDataModule):
         backgrounds: list[str] | None = None,
         objects: tuple[int, int] = (1, 1),
         held_out: float = 0.125,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            frames=frames,
-            height=height,
-            width=width,
-            fps=fps,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            validation_size=validation_size,
-        )
+        super().__init__(**options)
         if samples_per_epoch < 1:
             raise ValueError(f"data.samples_per_epoch is {samples_per_epoch}; it must be at least 1")
         self.samples_per_epoch = samples_per_epoch

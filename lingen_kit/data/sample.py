@@ -1,6 +1,6 @@
 """The one sample schema of the kit: what every dataset yields and every consumer reads.
 
-Letters: C channels (3), T frames, H height, W width, B batch.
+Letters: C channels (3), T frames, H height, W width, B batch, L text tokens, E channels of the text.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -10,18 +10,22 @@ from torch import Tensor
 
 
 class Sample(TypedDict):
-    """One clip; an image is a clip with T = 1.
+    """One clip; an image is a clip with T = 1. It has either `video`, or `latents` where those were computed before.
 
     Attributes:
         video: `(C, T, H, W)` float32 in [-1, 1].
+        latents: What the autoencoder makes of the video.
+        text: `(L, E)`, what the text encoder makes of the caption, where that was computed before.
         caption: What the clip shows.
         fps: Frames per second of `video`.
         source: Where it came from: a file path, or `name:index` for procedural data.
-        attributes: Ground truth, where there is one; never needed for training.
+        attributes: Ground truth, where there is one, and what else is known; never needed for training.
         skipped: `(source, reason)` of each unreadable clip that this sample stands in for.
     """
 
-    video: Tensor
+    video: NotRequired[Tensor]
+    latents: NotRequired[Tensor]
+    text: NotRequired[Tensor]
     caption: str
     fps: float
     source: str
@@ -30,9 +34,15 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """A list of samples, videos stacked: `video` is `(B, C, T, H, W)`, the rest are lists of length B."""
+    """A list of samples.
 
-    video: Tensor
+    Videos `(B, C, T, H, W)` or latents are stacked, the rest are lists of length B; `text` is followed by one more,
+    that of the empty caption.
+    """
+
+    video: NotRequired[Tensor]
+    latents: NotRequired[Tensor]
+    text: NotRequired[list[Tensor]]
     caption: list[str]
     fps: list[float]
     source: list[str]

@@ -20,6 +20,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from lingen_kit.data.seeds import derive_seed
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -32,13 +34,6 @@ class Draw:
 
     index: int
     epoch: int
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part: nearby inputs give unrelated seeds."""
-    text = ":".join(str(part) for part in parts)
-    data = text.encode(errors="backslashreplace")  # a file's name need not be UTF-8
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) >> 1
 
 
 class SampleOrder:

@@ -13,16 +13,19 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lingen_kit.data.sample import Batch
-from lingen_kit.data.sampler import derive_seed
+from lingen_kit.data.seeds import derive_seed
 from lingen_kit.diffusion import FlowMatching, Sampler, seeded_noise
 from lingen_kit.errors import require_at_least
 from lingen_kit.models import Autoencoder, TextEncoder
+from lingen_kit.models.fingerprint import fingerprint
 from lingen_kit.pipeline import DenoiserFactory, TextToVideoPipeline
 
 
@@ -95,7 +98,7 @@ class TextToVideo(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch at random times."""
-        latents = self.encode(batch["video"])
+        latents = self.encode(batch)
         # This rank's samples among those of the global batch: how many ranks share it makes no difference.
         indices = range(self.global_rank * len(latents), (self.global_rank + 1) * len(latents))
         total = len(latents) * self.trainer.world_size
@@ -108,8 +111,8 @@ class TextToVideo(LightningModule):
         uniform = torch.rand(total, 2, generator=generator, dtype=torch.float32)[list(indices)]
         quantiles = (slices + uniform[:, 0]) / total
         dropped = uniform[:, 1] < self.caption_dropout
-        captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped.tolist(), strict=True)]
-        loss = self.losses(latents, captions, noise, self._times(quantiles, latents)).mean()
+        text, mask = self.encode_text(batch, dropped.tolist())
+        loss = self.losses(latents, text, mask, noise, self._times(quantiles, latents)).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(latents), sync_dist=True)
         return loss
 
@@ -122,7 +125,7 @@ class TextToVideo(LightningModule):
 
         Random times would make one validation differ from the next more than the model does.
         """
-        latents = self.encode(batch["video"])
+        latents = self.encode(batch)
         world = self.trainer.world_size  # ranks take turns through the samples
         indices = [(self._validated + i) * world + self.global_rank for i in range(len(latents))]
         self._validated += len(latents)
@@ -130,7 +133,8 @@ class TextToVideo(LightningModule):
         noise = seeded_noise(seeds, latents.shape[1:]).to(latents.device)
         # Multiples of the golden ratio spread any number of samples evenly over (0, 1).
         quantiles = (0.5 + 0.618033988749895 * torch.tensor(indices, dtype=torch.float64)) % 1
-        losses = self.losses(latents, batch["caption"], noise, self._times(quantiles, latents))
+        text, mask = self.encode_text(batch, [False] * len(latents))
+        losses = self.losses(latents, text, mask, noise, self._times(quantiles, latents))
         self.log("validation/loss", losses.mean(), prog_bar=True, batch_size=len(latents), sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
@@ -146,23 +150,54 @@ class TextToVideo(LightningModule):
         seeds = [derive_seed("predict", self.seed, caption) for caption in batch["caption"]]
         return self.pipeline(batch["caption"], seed=seeds)
 
-    def losses(self, latents: Tensor, captions: list[str], noise: Tensor, t: Tensor) -> Tensor:
+    def losses(self, latents: Tensor, text: Tensor, mask: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The loss of each sample `(B,)` for latents and noise `(B, C, T, H, W)` at times `(B,)`."""
         x_t = self.pipeline.objective.add_noise(latents, noise, t)
-        text, mask = self.pipeline.text_encoder(captions)
         output = self.pipeline.denoiser(x_t, t, text, mask)
         return self.pipeline.objective.loss(output, latents, noise, x_t, t)
 
     @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """Latents of a video; the autoencoder is not trained here."""
-        return self.pipeline.autoencoder.encode(video)
+    def encode(self, batch: Batch) -> Tensor:
+        """Latents of a batch: those that it brings, or what the autoencoder, which is not trained here, makes of it."""
+        return batch["latents"].float() if "latents" in batch else self.pipeline.autoencoder.encode(batch["video"])
+
+    def encode_text(self, batch: Batch, dropped: list[bool]) -> tuple[Tensor, Tensor]:
+        """Text tokens `(B, L, E)` and their mask `(B, L)` for the captions of a batch, the empty one where dropped."""
+        if "text" not in batch:
+            captions = ["" if drop else text for text, drop in zip(batch["caption"], dropped, strict=True)]
+            return self.pipeline.text_encoder(captions)
+        *texts, empty = batch["text"]
+        chosen = [empty if drop else text for text, drop in zip(texts, dropped, strict=True)]
+        mask = pad_sequence([text.new_ones(len(text), dtype=torch.bool) for text in chosen], batch_first=True)
+        return pad_sequence(chosen, batch_first=True).float(), mask
+
+    def on_fit_start(self) -> None:
+        """Refuse latents and texts that other encoders have made than those of this model."""
+        self._check_encoders()
+
+    def on_validation_start(self) -> None:
+        """As before training."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self._check_encoders()
+
+    def _check_encoders(self) -> None:
+        made_by: dict[str, str] = getattr(self.trainer.datamodule, "encoders", {})  # type: ignore[attr-defined]
+        for part, then in made_by.items():
+            now = fingerprint(getattr(self.pipeline, part))
+            if now != then:
+                raise ValueError(
+                    f"the cached data was made by the {part} {then}, and the model's is {now}: run data precompute"
+                    " again with this config, into another folder"
+                )
 
     def _times(self, quantiles: Tensor, latents: Tensor) -> Tensor:
         return self.pipeline.objective.times(quantiles.clamp(1e-5, 1 - 1e-5)).float().to(latents.device)
 
     def tokens_per_sample(self, batch: Batch) -> int:
         """Tokens that the denoiser reads for one video of the batch."""
+        if "latents" in batch:
+            frames, height, width = batch["latents"].shape[2:]
+            return math.prod(self.pipeline.denoiser.grid((frames, height, width)))
         frames, height, width = batch["video"].shape[2:]
         size = self.pipeline.autoencoder.latent_size((frames, height, width))
         return math.prod(self.pipeline.denoiser.grid(size))

@@ -19,7 +19,7 @@ from lingen_kit.data import MovingShapes
 from lingen_kit.data.base import TooManyUnusable, VideoDataModule
 from lingen_kit.data.loader import TrainingLoader, ValidationLoader
 from lingen_kit.data.sample import Batch, Sample
-from lingen_kit.data.sampler import derive_seed
+from lingen_kit.data.seeds import derive_seed
 
 SIZE = 2
 

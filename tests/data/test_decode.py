@@ -241,7 +241,7 @@ def broken(encode: Encode, tmp_path: Path, kind: str) -> Path:
     "kind,reason",
     [
         ("missing", "no such file"),
-        ("folder", "no such file"),
+        ("folder", "it is a folder"),
         ("zero_bytes", "empty"),
         ("text", "Invalid data"),
         ("header_only", "Invalid data"),

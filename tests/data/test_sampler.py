@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, SampleOrder, Schedule, StreamBatches, derive_seed
+from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, SampleOrder, Schedule, StreamBatches
+from lingen_kit.data.seeds import derive_seed
 
 
 def take(batches: StreamBatches, count: int) -> list[list[Draw]]:

@@ -13,8 +13,7 @@ import torch
 from lingen_kit.data import VideoFolder
 from lingen_kit.data.base import TooManyUnusable
 from lingen_kit.data.clip import Clip, split
-from lingen_kit.data.layouts.folder import index_folder
-from lingen_kit.data.video_folder import ClipDataset, NothingReadable
+from lingen_kit.data.clip_dataset import ClipDataset, NothingReadable
 from tests.data.conftest import Encode, read_numbers
 
 SIZE = {"frames": 4, "height": 48, "width": 64, "fps": 30.0}
@@ -44,27 +43,6 @@ def folder(tmp_path: Path, encode: Encode) -> Fill:
 def write_metadata(root: Path, *entries: dict[str, object] | str) -> None:
     lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in entries]
     (root / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-
-
-def test_sidecar_captions_and_subfolders(folder: Fill) -> None:
-    root = folder("b.mp4", "deep/er/a.mp4", "C.MP4")
-    clips = index_folder(root, images=False).clips
-    assert [(clip.name, clip.caption) for clip in clips] == [
-        ("C.MP4", "caption of C.MP4"),
-        ("b.mp4", "caption of b.mp4"),
-        ("deep/er/a.mp4", "caption of deep/er/a.mp4"),
-    ]
-
-
-def test_metadata_captions(folder: Fill) -> None:
-    root = folder("a.mp4", "in/b.mp4", "c.mp4", captions=False)
-    write_metadata(
-        root, {"file_name": "in/b.mp4", "text": " two ", "more": 1}, "", {"file_name": "a.mp4", "text": "one"}
-    )
-    index = index_folder(root, images=False)
-    assert [(clip.name, clip.caption) for clip in index.clips] == [("a.mp4", "one"), ("in/b.mp4", "two")]
-    assert index.ignored == [(str(root / "c.mp4"), "not listed in metadata.jsonl")]
-    assert index.unusable == []
 
 
 def test_batches_of_real_videos(real_videos: dict[str, Path], tmp_path: Path) -> None:
@@ -258,133 +236,23 @@ def test_clips_without_captions_are_named_and_counted(folder: Fill) -> None:
         strict.train_dataset()
 
 
-def test_images_count_only_where_a_clip_is_one_frame(folder: Fill) -> None:
-    root = folder("a.mp4", "b.mp4")
-    (root / "poster.png").write_bytes(b"not looked at")
-    (root / "photo.png").write_bytes(b"not looked at")
-    (root / "photo.txt").write_text("a photograph")
-    clips = VideoFolder(str(root), **SIZE)
-    assert dict(clips.skipped_report()) == {
-        str(root / "poster.png"): "no caption: there is no poster.txt",
-        str(root / "photo.png"): "an image, which is a clip only where data.frames is 1",
-    }
-    names = [clip.name for clip in index_folder(root, images=True).clips]
-    assert names == ["a.mp4", "b.mp4", "photo.png"]
-
-
-def captioned(root: Path, name: str) -> Path:
-    (root / name).with_suffix(".txt").write_text("a caption")
-    return root / name
-
-
-def test_what_is_named_like_a_clip_but_is_no_file_is_counted_and_named(folder: Fill) -> None:
-    root = folder("a.mp4", "cut.mp4/part.mp4")
-    captioned(root, "dangling.mp4").symlink_to("gone.mp4")
-    captioned(root, "loop.mp4").symlink_to("loop.mp4")
-    captioned(root, "folder.mp4").mkdir()
-    os.mkfifo(captioned(root, "pipe.mp4"))
-    index = index_folder(root, images=False)
-    assert [clip.name for clip in index.clips] == ["a.mp4", "cut.mp4/part.mp4"]
-    assert index.unusable == [
-        (str(root / "dangling.mp4"), "it is a link to gone.mp4, where nothing is"),
-        (str(root / "folder.mp4"), "it is a folder, not a file"),
-        (str(root / "loop.mp4"), "it is a link to loop.mp4, where nothing is"),
-        (str(root / "pipe.mp4"), "it is not a regular file"),
-    ]
-    assert index.ignored == []
-    write_metadata(root, *({"file_name": name, "text": "one"} for name in ("a.mp4", "dangling.mp4", "folder.mp4")))
-    listed = index_folder(root, images=False)
-    assert [clip.name for clip in listed.clips] == ["a.mp4"]
-    assert listed.unusable == index.unusable[:2]
-
-
-def test_a_folder_of_dangling_links_is_no_empty_folder(tmp_path: Path) -> None:
-    for number in range(12):
-        captioned(tmp_path, f"{number:02}.mp4").symlink_to("gone.mp4")
-    with pytest.raises(ValueError, match=r"^none of the 12 clips in .* can be used") as caught:
-        index_folder(tmp_path, images=False)
-    assert str(caught.value).count("it is a link to gone.mp4, where nothing is") == 10
-    assert str(caught.value).endswith("\n  and 2 more")
-
-
-def test_linked_folders_are_followed_once(folder: Fill, tmp_path: Path) -> None:
-    root = folder("a.mp4", "real/b.mp4")
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    shutil.copy(root / "a.mp4", captioned(elsewhere, "c.mp4"))
-    (root / "linked").symlink_to(elsewhere)
-    (elsewhere / "back").symlink_to(root)
-    (root / "another").symlink_to("real")  # sorts before the real folder, which still gives the names
-    (root / "gone").symlink_to("nowhere")
-    index = index_folder(root, images=False)
-    assert [clip.name for clip in index.clips] == ["a.mp4", "linked/c.mp4", "real/b.mp4"]
-    assert dict(index.ignored) == {
-        str(root / "another"): "a link leads to this folder, which is listed already",
-        str(root / "linked" / "back"): "a link leads to this folder, which is listed already",
-        str(root / "gone"): "it is a link to nowhere, where nothing is",
-    }
-
-
-def test_captions_without_a_clip_are_named(folder: Fill) -> None:
-    root = folder("a.mp4")
-    (root / "b.flv").write_bytes(b"not looked at")
-    captioned(root, "b.flv")
-    captioned(root, "moved.mp4")
-    index = index_folder(root, images=False)
-    assert [path for path, _ in index.ignored] == [str(root / "b.txt"), str(root / "moved.txt")]
-    assert all("a caption without a clip" in reason and ".mp4" in reason for _, reason in index.ignored)
-    write_metadata(root, {"file_name": "a.mp4", "text": "one"})
-    assert index_folder(root, images=False).ignored == []
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "dos"])
-def test_metadata_lines_end_at_line_feeds_alone(folder: Fill, end: str) -> None:
-    root = folder("a.mp4", "b.mp4", captions=False)
-    lines = ['{"file_name": "a.mp4", "text": "one\u2028two\x85three"}', '{"file_name": "b.mp4", "text": "four"}', ""]
-    (root / "metadata.jsonl").write_bytes(end.join(lines).encode())
-    captions = [clip.caption for clip in index_folder(root, images=False).clips]
-    assert captions == ["one\u2028two\x85three", "four"]
-
-
-def test_metadata_that_cannot_be_opened_is_not_passed_over(folder: Fill) -> None:
-    root = folder("a.mp4")
-    (root / "metadata.jsonl").symlink_to("gone.jsonl")
-    with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl"):
-        index_folder(root, images=False)
-
-
-def test_half_characters_in_captions_are_named(folder: Fill) -> None:
-    root = folder("a.mp4", "b.mp4", captions=False)
-    write_metadata(root, {"file_name": "a.mp4", "text": "one"}, {"file_name": "b.mp4", "text": "cut \ud83d"})
-    index = index_folder(root, images=False)
-    assert [clip.name for clip in index.clips] == ["a.mp4"]
-    [(path, reason)] = index.unusable
-    assert path == str(root / "b.mp4")
-    assert reason.startswith("its text in metadata.jsonl, line 2, holds half of a character")
-    assert reason.endswith(r"cut \ud83d")
-
-
-def test_half_characters_in_file_names_of_metadata_are_named(folder: Fill) -> None:
-    root = folder("a.mp4", captions=False)
-    write_metadata(root, {"file_name": "\ud83d.mp4", "text": "one"})
-    with pytest.raises(ValueError, match=r"line 1: \\ud83d\.mp4"):
-        index_folder(root, images=False)
-
-
 @pytest.mark.parametrize("metadata", [False, True])
 def test_file_names_that_are_not_utf8_are_named(folder: Fill, metadata: bool) -> None:
     root = folder("a.mp4", "b.mp4")
     name = os.fsdecode(b"caf\xe9.mp4")
     try:
-        shutil.copy(root / "a.mp4", captioned(root, name))
+        shutil.copy(root / "a.mp4", root / name)
+        (root / name).with_suffix(".txt").write_text("a caption")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     if metadata:
         write_metadata(root, *({"file_name": each, "text": "one"} for each in ("a.mp4", "b.mp4", name)))
     data = VideoFolder(str(root), max_bad_share=0.5, **SIZE)
     data.setup("fit")
-    assert data.skipped_report() == [(str(root / r"caf\udce9.mp4"), "its name is not UTF-8; rename it")]
-    assert data.summary() == f"1 of 3 files skipped: {root / 'caf'}\\udce9.mp4 (its name is not UTF-8; rename it)"
+    [(path, reason)] = data.skipped_report()
+    assert path == str(root / r"caf\udce9.mp4")
+    assert reason.startswith("its name is not UTF-8; rename it")
+    assert data.summary() == f"1 of 3 files skipped: {root / 'caf'}\\udce9.mp4 ({reason})"
 
 
 def test_names_that_are_not_utf8_can_be_split() -> None:
@@ -399,11 +267,6 @@ def test_names_that_are_not_utf8_can_be_split() -> None:
 def test_roots_that_cannot_be_meant_are_refused(root: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VideoFolder(root, **SIZE).setup("fit")
-
-
-def test_hidden_files_are_left_out(folder: Fill) -> None:
-    root = folder("a.mp4", "b.mp4", "._a.mp4", ".cache/c.mp4")
-    assert [clip.name for clip in index_folder(root, images=False).clips] == ["a.mp4", "b.mp4"]
 
 
 def broken_folder(folder: Fill, tmp_path: Path, kind: str) -> Path:
@@ -445,20 +308,20 @@ def broken_folder(folder: Fill, tmp_path: Path, kind: str) -> Path:
     "kind,message",
     [
         ("missing", r"nowhere does not exist; set data\.root"),
-        ("file", r"file is a file, not a folder; set data\.root"),
-        ("empty", r"clips holds no video; set data\.root .*\.mp4"),
+        ("file", r"file ends in ''; set data\.root to a folder of clips, to a table"),
+        ("empty", r"clips holds no clip; set data\.root .*\.mp4"),
         (
             "no_captions",
             r"none of the 2 clips in .*clips can be used.*metadata\.jsonl[^$]*no caption: there is no a\.txt",
         ),
         ("only_images", r"holds 1 files, none of them a clip to use; set data\.root [^$]*a\.png"),
-        ("missing_file", r"metadata\.jsonl names 1 files that do not exist[^$]*line 2: gone\.mp4"),
-        ("not_json", r"metadata\.jsonl, line 3 is not valid JSON .*column 24.*expected \{"),
-        ("no_text", r"metadata\.jsonl, line 2 has no string 'text'.*expected \{"),
-        ("not_an_object", r"metadata\.jsonl, line 2 has no string 'file_name': \[1, 2\]"),
-        ("number_as_text", r"metadata\.jsonl, line 1 has no string 'text'"),
-        ("empty_text", r"none of the 1 clips[^$]*its text in metadata\.jsonl, line 1, is empty"),
-        ("not_utf8", r"metadata\.jsonl is not UTF-8 text \(byte 32\)"),
+        ("missing_file", r"1 of 2 files \(50%\)[^$]*gone\.mp4: there is no such file \(metadata\.jsonl, line 2\)"),
+        ("not_json", r"1 of 2 files[^$]*metadata\.jsonl, line 3: it is not valid JSON .*column 24.*expected \{"),
+        ("no_text", r"1 of 2 files[^$]*a\.mp4: no caption \(metadata\.jsonl, line 2\)"),
+        ("not_an_object", r"1 of 2 files[^$]*metadata\.jsonl, line 2: it is not a JSON object: \[1, 2\]"),
+        ("number_as_text", r"none of the 1 clips[^$]*a\.mp4: its text is no text: 3 \(metadata\.jsonl, line 1\)"),
+        ("empty_text", r"none of the 1 clips[^$]*its text is empty \(metadata\.jsonl, line 1\)"),
+        ("not_utf8", r"metadata\.jsonl is not UTF-8 text: byte 32, in line 1"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said_plainly(folder: Fill, tmp_path: Path, kind: str, message: str) -> None:

@@ -1,0 +1,82 @@
+"""What the verbs of `data` have in common: their first options, and where they write."""
+
+import argparse
+import os
+from pathlib import Path
+
+from lingen_kit.data.media import Kind
+
+_KINDS: dict[str, tuple[Kind, ...]] = {"video": ("video",), "image": ("image",), "both": ("video", "image")}
+
+
+def add_common(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the data set, `--kinds`, `--workers` and `--out` to a parser.
+
+    Args:
+        parser: Of the verb.
+        verb: Its name, after which the output folder is called by default.
+    """
+    add = parser.add_argument
+    add("data", metavar="DATA", help="folder of clips, list of them (.jsonl, .csv, .parquet) or shards; only read")
+    add(
+        "--kinds",
+        choices=list(_KINDS),
+        default="video",
+        help="which files are clips (default video); pictures are the clips of data with frames: 1",
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    add(
+        "--workers",
+        type=_workers,
+        default=cores,
+        metavar="N",
+        help="processes that decode (default: one a core); 0 decodes in this process, where a file can crash it",
+    )
+    add(
+        "--timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="a file that takes longer is given up (default 120)",
+    )
+    add("--out", type=Path, metavar="DIR", help=f"folder to write to (default: NAME_{verb} here, after DATA's name)")
+
+
+def kinds(options: argparse.Namespace) -> tuple[Kind, ...]:
+    """The kinds of files that `--kinds` asks for, for `read_index`."""
+    return _KINDS[options.kinds]
+
+
+def output_folder(data: str, verb: str, wanted: Path | None) -> Path:
+    """The folder that a verb writes to, which need not exist yet.
+
+    Args:
+        data: The data set.
+        verb: Its name, such as `validate`.
+        wanted: What `--out` says, if anything.
+
+    Raises:
+        ValueError: If it lies within the data, or is a file.
+    """
+    source = Path(data).expanduser().resolve()
+    name = source.stem if source.is_file() else source.name or "data"
+    out = wanted.expanduser() if wanted else Path(f"{name}_{verb}")
+    if source.is_dir() and out.resolve().is_relative_to(source):
+        raise ValueError(f"the results would go to {out}, inside the data; name a folder outside {source} with --out")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"the results would go to {out}, which is a file; name a folder with --out")
+    return out
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -1,0 +1,190 @@
+"""Copies of one clip: re-encoded, resized, trimmed. Perceptual hashes over time, compared as sequences.
+
+Every sampled frame is hashed to 64 bits (pHash: signs of the low frequencies of a small picture's cosine transform).
+Clips that share a quarter of any hash are looked at (multi-index hashing, Norouzi et al., 2012: hashes at most three
+bits apart share one of four quarters; and of the many frames of a copy some are that near). So the cost grows with the
+number of clips and of copies, not with the number of pairs. Two clips are compared at every shift in time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lingen_kit.data.curation.filter import Candidate, Meter, SetFilter, check_best, plain, rank
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lingen_kit.data.curation.filter import Measured, Series
+    from lingen_kit.data.curation.frame import Frame
+
+_BANDS = 4
+_NEIGHBORS = 16  # of a clip among those that share a quarter of a hash; a crowd is chained, not compared pair by pair
+_FLAT = 4.0  # standard deviation of the luma below which the hash of a picture is noise
+_SHARED = 0.8  # of the frames that overlap must agree
+
+
+class NearDuplicates(SetFilter):
+    """Keeps the best of each group of clips that show the same.
+
+    The hash does not see the size of a picture, its compression, or small changes of color; it does see mirroring,
+    and crops of more than a few percent. Two different pictures are 32 bits apart, give or take 4; copies 0 to 6.
+
+    Args:
+        max_distance: Greatest number of bits, of 64, in which frames of two copies differ.
+        min_overlap: Seconds that both clips must share; a shorter clip must be found in the longer one as a whole.
+        keep_best: Score by which the clip to keep is chosen, the higher the better; the longer one if equal.
+        within_files: Also compare clips that were cut from one file. Parts of one long shot look alike by nature.
+        fps: Hashes per second.
+    """
+
+    measured_by = ("fps",)
+    packages = ("cv2",)
+
+    def __init__(
+        self,
+        max_distance: int = 10,
+        min_overlap: float = 2.0,
+        keep_best: str = "sharpness",
+        within_files: bool = False,
+        fps: float = 4.0,
+    ) -> None:
+        if not 0 <= max_distance <= 24:
+            raise ValueError(
+                f"NearDuplicates: max_distance {max_distance} must be 0 to 24 bits; unlike pictures are about 32 apart"
+            )
+        self.max_distance, self.min_overlap, self.keep_best = max_distance, min_overlap, keep_best
+        self.within_files, self.fps = within_files, fps
+        self._groups: list[list[str]] = []
+
+    def meter(self) -> Meter:
+        """Hashes the sampled frames."""
+        return _HashMeter(self.fps)
+
+    def check(self, scores: Sequence[str]) -> None:
+        """The score to choose by must be there."""
+        super().check(scores)
+        check_best(type(self).__name__, self.keep_best, scores)
+
+    def choose(
+        self, clips: Sequence[Candidate], rejected: Sequence[Candidate], measured: Mapping[str, Measured]
+    ) -> dict[str, str]:
+        """All but the best of each group; and what is a copy of something that a person dropped."""
+        everyone = [*clips, *rejected]
+        parent = list(range(len(everyone)))
+        found: dict[int, tuple[float, float]] = {}
+
+        def root(place: int) -> int:
+            while parent[place] != place:
+                parent[place] = parent[parent[place]]
+                place = parent[place]
+            return place
+
+        hashes = [_hashes(clip, measured[clip.name]) for clip in everyone]
+        for one, other in _neighbors(hashes):
+            if root(one) == root(other) or (not self.within_files and everyone[one].path == everyone[other].path):
+                continue
+            if match := self._compare(hashes[one], hashes[other]):
+                parent[root(one)] = root(other)
+                found.setdefault(one, match)
+                found.setdefault(other, match)
+        groups = defaultdict(list)
+        for place, clip in enumerate(everyone):
+            groups[root(place)].append((place, clip))
+        unwanted = {clip.name for clip in rejected}
+        dropped, self._groups = {}, []
+        for group in groups.values():
+            if len(group) < 2:
+                continue
+            self._groups.append(sorted(clip.name for _, clip in group))
+            taboo = next((clip for _, clip in group if clip.name in unwanted), None)
+            best = taboo or min((clip for _, clip in group), key=lambda clip: rank(clip, self.keep_best))
+            why = f"near-duplicate of {best.name}" + (", which a person dropped" if taboo else "")
+            for place, clip in group:
+                if clip is not best and clip.name not in unwanted:
+                    distance, seconds = found[place]
+                    dropped[clip.name] = f"{why} ({plain(distance)} of 64 bits differ over {seconds:.1f} s)"
+        return dropped
+
+    def report(self) -> dict[str, Any]:
+        """The groups."""
+        return {"groups": sorted(self._groups)}
+
+    def _compare(self, one: Series, other: Series) -> tuple[float, float] | None:
+        """The mean distance in bits and the seconds shared at the best shift in time; None if these are no copies."""
+        import numpy as np
+
+        least = max(1, min(round(self.min_overlap * self.fps), len(one), len(other)))
+        bits = np.bitwise_count(one[:, None] ^ other[None, :]).astype(np.float32)  # frames of one, of the other
+        # Samples of two copies may be half a step apart in time: each frame may meet its partner's neighbors.
+        padded = np.pad(bits, ((0, 0), (1, 1)), constant_values=64)
+        near = np.minimum(np.minimum(padded[:, :-2], padded[:, 2:]), bits)
+        best: tuple[float, float] | None = None
+        for shift in range(least - len(one), len(other) - least + 1):
+            line = np.diagonal(near, shift)
+            if (line <= self.max_distance).mean() >= _SHARED and (best is None or line.mean() < best[0]):
+                best = float(line.mean()), len(line) / self.fps
+        return best
+
+
+def _hashes(clip: Candidate, measured: Measured) -> Series:
+    """Those of the clip's frames that show something."""
+    inside = clip.inside(measured["times"])
+    return measured["hashes"][inside[measured["spread"][inside] >= _FLAT]]
+
+
+def _neighbors(hashes: Sequence[Series]) -> Iterator[tuple[int, int]]:
+    """Pairs of clips that share a quarter of a hash, each once; of a crowd, only neighbors."""
+    import numpy as np
+
+    owners = np.repeat(np.arange(len(hashes)), [len(each) for each in hashes])
+    if not len(owners):
+        return
+    flat = np.concatenate(hashes)
+    seen: set[tuple[int, int]] = set()
+    for band in range(_BANDS):
+        part = (flat >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+        table = np.unique(np.stack([part.astype(np.int64), owners], axis=1), axis=0)  # sorted by part, then by owner
+        for step in range(1, _NEIGHBORS + 1):
+            same = np.flatnonzero(table[:-step, 0] == table[step:, 0])
+            pairs = {(int(table[i, 1]), int(table[i + step, 1])) for i in same} - seen
+            seen |= pairs
+            yield from sorted(pairs)
+
+
+class _HashMeter(Meter):
+    def __init__(self, fps: float) -> None:
+        super().__init__(fps)
+        self.times: list[float] = []
+        self.hashes: list[int] = []
+        self.spreads: list[float] = []
+
+    def add(self, frame: Frame) -> None:
+        self.times.append(frame.time)
+        self.hashes.append(perceptual_hash(frame.small_gray))
+        self.spreads.append(float(frame.small_gray.std()))
+
+    def result(self) -> Measured:
+        import numpy as np
+
+        return {
+            "times": np.array(self.times),
+            "hashes": np.array(self.hashes, np.uint64),
+            "spread": np.array(self.spreads, np.float32),
+        }
+
+
+def perceptual_hash(gray: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
+    """The 64-bit hash of a picture: which of its 64 lowest frequencies (without the mean) lie above their median.
+
+    Args:
+        gray: Luma, `(H, W)` uint8.
+    """
+    import cv2
+    import numpy as np
+
+    small = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:9, :9].ravel()[1:65]
+    return int(np.packbits(low > np.median(low)).view(">u8")[0])

@@ -1,0 +1,290 @@
+"""Latents and text embeddings on disk: shards of safetensors with an index, written piece by piece.
+
+    about.json                what made them: encoders, transform, rate
+    clips.jsonl               one line a clip and view, once all of them are there
+    parts/done-0.jsonl        the same lines as they are finished, one file a process
+    parts/latents-0-00000.safetensors
+
+A tensor is named by a hash of all that it depends on, so equal ones are stored once and whoever asks for another
+encoder, another stretch or another size asks for another name. A shard is written beside its place and moved there; its
+lines follow it. What a killed process loses is the shard that it was filling.
+"""
+
+import json
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lingen_kit.data.clip import Clip
+
+ABOUT, CLIPS, PARTS = "about.json", "clips.jsonl", "parts"
+
+_OPEN_FILES = 64
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class CachedClip:
+    """One clip in the store.
+
+    Attributes:
+        name: Of the clip in its data set, see `Clip`; likewise the next four.
+        caption: What it shows.
+        start: Seconds into the file where the clip begins.
+        end: Seconds into the file where it ends.
+        attributes: What else the data set says about it.
+        source: The file.
+        view: Which of its stretches, crops and flips: 0 is its middle, as validation shows it.
+        size: Frames, height and width of the clip in pixels.
+        latents: Name of the tensor.
+        text: Name of the caption's tensor; None if the text encoder was not run.
+    """
+
+    name: str
+    caption: str
+    start: float
+    end: float | None
+    attributes: dict[str, Any]
+    source: str
+    view: int
+    size: tuple[int, int, int]
+    latents: str
+    text: str | None
+
+    def as_clip(self) -> Clip:
+        """The clip of the data set."""
+        return Clip(Path(self.source), self.name, self.caption, self.start, self.end, self.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor is: a file, its first byte there, and how to read it."""
+
+    path: Path
+    offset: int
+    size: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+class StoreWriter:
+    """Adds to a store, one process's part of it.
+
+    Args:
+        folder: The store.
+        part: Number of this process.
+        shard_bytes: A shard is written once it holds as much.
+    """
+
+    def __init__(self, folder: Path, part: int, shard_bytes: int = 256 << 20) -> None:
+        self.folder = folder / PARTS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.part = part
+        self.shard_bytes = shard_bytes
+        self.stored = set(places(folder))
+        self._tensors: dict[str, Tensor] = {}
+        self._clips: list[CachedClip] = []
+        self._bytes = 0
+
+    def add(self, clips: Sequence[CachedClip], tensors: Mapping[str, Tensor]) -> None:
+        """Add clips and those of their tensors that are not there yet, by name."""
+        for name, tensor in tensors.items():
+            if name not in self.stored:
+                self.stored.add(name)
+                self._tensors[name] = tensor.detach().cpu().contiguous()
+                self._bytes += tensor.numel() * tensor.element_size()
+        self._clips += clips
+        if self._bytes >= self.shard_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added since the last time.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk; what was written before stays whole.
+        """
+        if self._tensors:
+            number = len(list(self.folder.glob(f"latents-{self.part}-*.safetensors")))
+            shard = self.folder / f"latents-{self.part}-{number:05d}.safetensors"
+            write_whole(shard, lambda beside: save_file(self._tensors, beside))
+        lines = "".join(f"{json.dumps(asdict(clip))}\n" for clip in self._clips)
+        with (self.folder / f"done-{self.part}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._tensors, self._clips, self._bytes = {}, [], 0
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Call `write` with a path beside `path` and move the result there; no half-written file is left.
+
+    Raises:
+        OSError: If it cannot be written; the message names the file.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except Exception as error:
+        beside.unlink(missing_ok=True)
+        # The safetensors package reports a full disk by an exception of its own.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """What made a store; None if there is none.
+
+    Raises:
+        ValueError: If the file that says so is damaged.
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        return None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove {folder} and compute it anew") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} is no description of cached latents")
+    return about
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """Say what makes a store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / ABOUT, lambda beside: beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8"))
+
+
+def finished(folder: Path) -> Iterator[CachedClip]:
+    """The clips of all parts, in order of writing; a last line that was cut off is left out."""
+    for path in sorted((folder / PARTS).glob("done-*.jsonl")):
+        yield from _read_clips(path, strict=False)
+
+
+def complete(folder: Path, clips: Iterable[CachedClip]) -> None:
+    """Write the index of a store that holds all that was asked for."""
+    lines = "".join(f"{json.dumps(asdict(clip))}\n" for clip in clips)
+    write_whole(folder / CLIPS, lambda beside: beside.write_text(lines, encoding="utf-8"))
+
+
+def read_clips(folder: Path) -> list[CachedClip]:
+    """The clips of a store.
+
+    Raises:
+        ValueError: If there is no complete store, or its index is damaged.
+    """
+    path = folder / CLIPS
+    if not path.is_file():
+        problem = (
+            "is not finished: run data precompute again, it goes on" if (folder / PARTS).is_dir() else "is no cache"
+        )
+        raise ValueError(f"{folder} {problem} (there is no {CLIPS}); `data precompute` makes one")
+    return list(_read_clips(path, strict=True))
+
+
+def _read_clips(path: Path, *, strict: bool) -> Iterator[CachedClip]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = json.loads(line)
+                yield CachedClip(**entry | {"size": tuple(entry["size"])})
+            except (ValueError, TypeError, KeyError) as error:
+                if strict:
+                    raise ValueError(
+                        f"{path}, line {number}, is damaged ({error}); run data precompute again"
+                    ) from error
+
+
+def places(folder: Path) -> dict[str, Place]:
+    """Where each tensor of a store is, from the headers of its shards; a damaged shard counts as absent."""
+    found: dict[str, Place] = {}
+    for path in sorted((folder / PARTS).glob("latents-*.safetensors")):
+        found |= _header(path)
+    return found
+
+
+def _header(path: Path) -> dict[str, Place]:
+    """The tensors of a shard (safetensors: length of the header, header in JSON, data)."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        try:
+            header = json.loads(file.read(min(length, path.stat().st_size)))
+        except ValueError:
+            return {}
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    ends = [entry["data_offsets"][1] for entry in entries.values()]
+    if 8 + length + max(ends, default=0) > path.stat().st_size:
+        return {}
+    return {
+        name: Place(
+            path,
+            8 + length + entry["data_offsets"][0],
+            entry["data_offsets"][1] - entry["data_offsets"][0],
+            _DTYPES[entry["dtype"]],
+            tuple(entry["shape"]),
+        )
+        for name, entry in entries.items()
+    }
+
+
+class TensorReader:
+    """Reads tensors of a store; each goes from the file into its place in one copy."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, int] = OrderedDict()
+
+    def read(self, place: Place) -> Tensor:
+        """One tensor."""
+        tensor = torch.empty(place.shape, dtype=place.dtype)
+        self._fill(tensor, place)
+        return tensor
+
+    def stack(self, chosen: Sequence[Place]) -> Tensor:
+        """Several tensors of one shape, stacked.
+
+        Raises:
+            ValueError: If their shapes differ.
+        """
+        first = chosen[0]
+        if any((place.shape, place.dtype) != (first.shape, first.dtype) for place in chosen):
+            raise ValueError(f"tensors of one batch differ in shape: {sorted({place.shape for place in chosen})}")
+        stacked = torch.empty((len(chosen), *first.shape), dtype=first.dtype)
+        for tensor, place in zip(stacked, chosen, strict=True):
+            self._fill(tensor, place)
+        return stacked
+
+    def _fill(self, tensor: Tensor, place: Place) -> None:
+        view = tensor.view(torch.uint8).flatten().numpy().data
+        read = os.preadv(self._open(place.path), [view], place.offset)
+        if read != place.size:
+            raise ValueError(f"{place.path} ends too early: it has changed or is damaged; run data precompute again")
+
+    def _open(self, path: Path) -> int:
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
+        if len(self._files) >= _OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        self._files[path] = os.open(path, os.O_RDONLY)
+        return self._files[path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the files for itself."""
+        return {"_files": OrderedDict()}
+
+    def __del__(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)

@@ -1,0 +1,59 @@
+"""Photographs and drawings, read with Pillow.
+
+Pillow rather than FFmpeg, as it sets photos upright by their EXIF orientation, mirrored ones included, knows the CMYK
+of print JPEGs, and shrinks a large JPEG while decoding it. The first bytes tell a still image, not the name.
+"""
+
+import warnings
+
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lingen_kit.data.media import Source, UnreadableVideo, open_bytes
+
+_SPARE = 2  # a JPEG is shrunk while decoding to no less than this many times the wanted size
+
+
+def is_still(source: Source) -> bool:
+    """Whether a file begins as JPEG, PNG, WebP or BMP do (an animated PNG or WebP counts as its first picture)."""
+    with open_bytes(source) as file:
+        head = file.read(16)
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+    )
+
+
+def read_still(source: Source, shortest: int | None = None) -> VideoFrame:
+    """Read an image as an upright RGB frame; transparency is dropped.
+
+    Args:
+        source: The image.
+        shortest: The least that its shorter side will be resized to; may make reading a JPEG faster.
+
+    Raises:
+        UnreadableVideo: It is damaged or too large to be an image.
+    """
+    try:
+        with open_bytes(source) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # phones make such photos
+            with Image.open(file) as image:
+                if shortest is not None and min(image.size) > _SPARE * shortest:
+                    factor = _SPARE * shortest / min(image.size)
+                    image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
+                return VideoFrame.from_ndarray(np.array(_to_rgb(ImageOps.exif_transpose(image))), format="rgb24")
+    except UnidentifiedImageError as error:
+        raise UnreadableVideo(source, "it begins like an image, but is none (Pillow)") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableVideo(source, f"{error} (Pillow)") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; Pillow itself would clip 16-bit gray at 255 instead of scaling it."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("LA", "PA", "La"):
+        image = image.convert("RGBA")
+    return image.convert("RGB")

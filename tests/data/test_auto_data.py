@@ -1,0 +1,280 @@
+"""Data modules over files: several sizes in one set, images among videos, flips, shards; the same samples every time."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lingen_kit.data import AutoData, Buckets, Hybrid, ImageFolder, TorchvisionImages, VideoFolder, WebDataset
+from lingen_kit.data.base import TooManyUnusable
+from lingen_kit.data.clip import Clip
+from lingen_kit.data.clip_dataset import ClipDataset, names_a_side
+from lingen_kit.data.loader import TrainingLoader
+from tests.data.conftest import Encode
+
+BUCKETS = Buckets(sizes=[(4, 32, 32), (4, 24, 40), (8, 32, 32), (1, 32, 32)])
+SIZE: dict[str, Any] = {"frames": 8, "height": 32, "width": 40, "fps": 10.0}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGEN_KIT_CACHE", str(tmp_path / "cache"))
+
+
+Fill = Callable[..., Path]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, encode: Encode) -> Path:
+    """Videos of two shapes and two lengths, and six pictures, all captioned."""
+    root = tmp_path / "clips"
+    root.mkdir()
+    for shape, (height, width) in {"square": (48, 48), "wide": (36, 64)}.items():
+        for length, count in {"short": 6, "long": 20}.items():
+            original = encode(name=f"{shape}_{length}", count=count, fps=10, height=height, width=width)
+            for number in range(3):
+                shutil.copy(original, root / f"{shape}_{length}_{number}.mp4")
+    for number in range(6):
+        Image.new("RGB", (64, 64), (200, 50, 50)).save(root / f"picture_{number}.png")
+    for path in list(root.iterdir()):
+        path.with_suffix(".txt").write_text(f"caption of {path.stem}")
+    return root
+
+
+def batches(loader: TrainingLoader, count: int) -> list[Any]:
+    taken: list[Any] = []
+    while len(taken) < count:
+        for batch in loader:
+            taken.append(batch)
+            if len(taken) == count:
+                break
+    return taken
+
+
+def shapes(data: AutoData) -> dict[str, tuple[int, ...]]:
+    """The size of each file's clip, over enough batches to see every file."""
+    seen: dict[str, tuple[int, ...]] = {}
+    for batch in batches(data.train_dataloader(), 40) + list(data.val_dataloader()):
+        for source in batch["source"]:
+            seen[Path(source).stem] = tuple(batch["video"].shape[2:])
+    return seen
+
+
+def test_each_file_is_cut_to_the_size_that_fits_it(mixed: Path) -> None:
+    data = AutoData(str(mixed), buckets=BUCKETS, batch_size=2, **SIZE)
+    data.setup("fit")
+    expected = {f"square_long_{i}": (8, 32, 32) for i in range(3)} | {
+        f"square_short_{i}": (4, 32, 32) for i in range(3)
+    }
+    expected |= {f"wide_long_{i}": (8, 32, 32) for i in range(3)} | {f"wide_short_{i}": (4, 24, 40) for i in range(3)}
+    expected |= {f"picture_{i}": (1, 32, 32) for i in range(6)}
+    assert shapes(data) == expected
+    assert data.skipped_report() == []
+
+
+def test_a_batch_holds_as_many_tokens_as_allowed(mixed: Path) -> None:
+    data = AutoData(str(mixed), buckets=BUCKETS, batch_tokens=300, token_size=(1, 4, 4), **SIZE)
+    sizes = {batch["video"].shape[2:]: len(batch["video"]) for batch in batches(data.train_dataloader(), 120)}
+    assert sizes == {(4, 32, 32): 1, (4, 24, 40): 1, (8, 32, 32): 1, (1, 32, 32): 4}
+
+
+def test_what_no_size_fits_is_named_with_the_reason(mixed: Path) -> None:
+    buckets = Buckets(sizes=[(8, 32, 32)])
+    data = AutoData(str(mixed), buckets=buckets, max_bad_share=1.0, **SIZE)
+    assert data.sizes == [(8, 32, 32)]  # one size: files are looked into when they are read
+    two = Buckets(sizes=[(8, 32, 32), (8, 24, 40)])
+    data = VideoFolder(str(mixed), buckets=two, max_bad_share=1.0, **SIZE)
+    data.setup("fit")
+    dropped = {Path(path).stem: reason for path, reason in data.skipped_report() if "too short" in reason}
+    assert set(dropped) == {f"{shape}_short_{i}" for shape in ("square", "wide") for i in range(3)}
+    with pytest.raises(TooManyUnusable, match="too short: 0.60 s, and 8 frames at 10 per second need more than 0.70 s"):
+        VideoFolder(str(mixed), buckets=two, **SIZE).setup("fit")
+
+
+def test_files_are_looked_into_once(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> list[str]:
+        names: list[str] = []
+        original = lingen_kit_probe
+        monkeypatch.setattr(probing, "probe", lambda source: names.append(Path(source).name) or original(source))
+        AutoData(str(mixed), buckets=BUCKETS, **SIZE).setup("fit")
+        return names
+
+    from lingen_kit.data import probing
+    from lingen_kit.data.decode import probe as lingen_kit_probe
+
+    assert len(asked()) == 18
+    assert asked() == []
+    shutil.copy(mixed / "square_long_0.mp4", mixed / "square_short_0.mp4")
+    assert asked() == ["square_short_0.mp4"]
+
+
+def ledger(data: AutoData, count: int = 30) -> list[tuple[str, Tensor]]:
+    taken = batches(data.train_dataloader(), count)
+    return [(source, video) for batch in taken for source, video in zip(batch["source"], batch["video"], strict=True)]
+
+
+def same(one: list[tuple[str, Tensor]], other: list[tuple[str, Tensor]]) -> bool:
+    return all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_read_the_same_samples(mixed: Path, num_workers: int) -> None:
+    options = {"buckets": BUCKETS, "batch_size": 2, "crop": "random", "flip": 0.5, **SIZE}
+    alone = ledger(AutoData(str(mixed), **options), 12)
+    assert same(ledger(AutoData(str(mixed), num_workers=num_workers, **options), 12), alone)
+
+
+def test_images_come_at_the_ratio_asked_for(mixed: Path) -> None:
+    data = Hybrid(videos=str(mixed), images=str(mixed), image_ratio=0.5, batch_size=2, **SIZE | {"frames": 4})
+    taken = batches(data.train_dataloader(), 300)
+    kinds = Counter(batch["video"].shape[2:] for batch in taken)
+    assert set(kinds) == {(4, 32, 40), (1, 32, 40)}
+    assert kinds[1, 32, 40] / kinds[4, 32, 40] == pytest.approx(0.5, abs=0.02)
+    assert all(Path(s).suffix == ".png" for batch in taken if batch["video"].shape[2] == 1 for s in batch["source"])
+    assert all(batch["video"].shape[2] == 4 for batch in data.val_dataloader())
+
+
+def test_an_image_is_the_clip_that_it_shows(mixed: Path) -> None:
+    data = ImageFolder(str(mixed), height=32, width=32, batch_size=1)
+    sample = data.train_dataset()[0]
+    assert sample["video"].shape == (3, 1, 32, 32)
+    assert (sample["video"][:, 0, 16, 16] * 127.5 + 127.5).round().tolist() == [200, 50, 50]
+    assert sample["caption"].startswith("caption of picture_")
+
+
+def clip_dataset(paths: list[Path], captions: list[str], **options: Any) -> ClipDataset:
+    clips = [Clip(path, path.name, caption) for path, caption in zip(paths, captions, strict=True)]
+    return ClipDataset(clips, [(1, 32, 32)] * len(clips), fps=10.0, seed=0, vary=True, **options)
+
+
+def test_mirroring_leaves_captions_true(tmp_path: Path) -> None:
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, :32] = 255
+    paths = []
+    for number in range(40):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(picture).save(paths[-1])
+    free = clip_dataset(paths, ["a wall, half of it white"] * 40, flip=0.5)
+    flipped = [bool(free.draw(index, epoch=0)["video"][0, 0, 16, 4] < 0) for index in range(40)]
+    assert 8 < sum(flipped) < 32
+    assert flipped == [bool(free.draw(index, epoch=0)["video"][0, 0, 16, 4] < 0) for index in range(40)]
+    assert flipped != [bool(free.draw(index, epoch=1)["video"][0, 0, 16, 4] < 0) for index in range(40)]
+    sided = clip_dataset(paths, ["white on the left, black on the right"] * 40, flip=1.0)
+    assert all(sided.draw(index, epoch=0)["video"][0, 0, 16, 4] > 0 for index in range(40))
+
+
+@pytest.mark.parametrize(
+    "caption,sided",
+    [
+        ("a car turns Left", True),
+        ("the leftmost of three", True),
+        ("a right-handed batter", True),
+        ("moving rightwards", True),
+        ("向左走", True),
+        ("a bright room", False),
+        ("copyright", False),
+        ("a cleft rock", False),
+    ],
+)
+def test_captions_that_name_a_side(caption: str, sided: bool) -> None:
+    assert names_a_side(caption) is sided
+
+
+def test_random_crops_stay_inside_and_differ_from_pass_to_pass(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 255, 128).astype(np.uint8)
+    Image.fromarray(np.broadcast_to(ramp[None, :, None], (32, 128, 3)).copy()).save(tmp_path / "ramp.png")
+    data = clip_dataset([tmp_path / "ramp.png"], ["a ramp"], crop="random")
+    places = [float(data.draw(0, epoch)["video"].mean()) for epoch in range(12)]
+    assert len({round(place, 3) for place in places}) > 8
+    assert -0.76 < min(places) < -0.3
+    assert 0.3 < max(places) < 0.76
+    center = clip_dataset([tmp_path / "ramp.png"], ["a ramp"])
+    assert abs(float(center.draw(0, 0)["video"].mean())) < 0.02
+
+
+def test_stretches_of_a_file_are_clips_of_their_own(tmp_path: Path, encode: Encode) -> None:
+    from tests.data.conftest import read_numbers
+
+    path = encode(count=90)
+    entries = [
+        {"file_name": path.name, "text": "first", "start": 0.0, "end": 1.0},
+        {"file_name": path.name, "text": "second", "start": 1.0, "end": 2.0},
+        {"file_name": path.name, "text": "last", "start": 2.0},
+    ]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    data = VideoFolder(str(manifest), frames=5, height=48, width=64, fps=30.0)
+    seen: dict[str, set[int]] = {}
+    dataset = data.train_dataset()
+    for epoch in range(30):
+        for index in range(len(dataset)):
+            sample = dataset.draw(index, epoch)
+            seen.setdefault(sample["caption"], set()).update(read_numbers(sample["video"]))
+    for caption, first in (("first", 0), ("second", 30), ("last", 60)):
+        assert seen[caption] <= set(range(first, first + 30))
+        assert max(seen[caption]) - min(seen[caption]) > 20
+
+
+def test_a_shard_trains_as_its_files_do(mixed: Path, tmp_path: Path) -> None:
+    import tarfile
+
+    with tarfile.open(tmp_path / "shard-000.tar", "w") as archive:
+        for path in sorted(mixed.glob("square_long_*")):
+            archive.add(path, path.name)
+    data = WebDataset(str(tmp_path / "shard-000.tar"), batch_size=1, **SIZE)
+    files = VideoFolder(str(mixed), batch_size=1, max_bad_share=1.0, **SIZE)
+    from_files = {clip.caption: index for index, clip in enumerate(files.dataset_of(files.clips(), vary=False).clips)}
+    whole = files.dataset_of(files.clips(), vary=False)
+    members = data.dataset_of(data.clips(), vary=False)
+    assert len(members) == 3
+    for index in range(3):
+        sample = members[index]
+        assert torch.equal(sample["video"], whole[from_files[sample["caption"]]]["video"])
+    with pytest.raises(ValueError, match="holds no shards"):
+        WebDataset(str(mixed), **SIZE).setup("fit")
+
+
+def test_torchvision_data_sets_are_clips_of_one_frame() -> None:
+    from torchvision.datasets import FakeData
+
+    fake = FakeData(size=50, image_size=(3, 40, 60), num_classes=3)
+    fake.classes = ["cat", "dog", "red_fox"]  # type: ignore[attr-defined]
+    data = TorchvisionImages(fake, height=32, width=32, batch_size=8, validation_share=0.2)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["video"].shape == (8, 3, 1, 32, 32)
+    assert set(batch["caption"]) <= {"a photo of cat", "a photo of dog", "a photo of red fox"}
+    sides = [
+        {sample["source"] for sample in (side[i] for i in range(len(side)))}
+        for side in (data.train_dataset(), data.validation_dataset())
+    ]
+    assert len(sides[0]) == 40
+    assert len(sides[1]) == 10
+    assert not sides[0] & sides[1]
+    image, label = fake[data.train_dataset().indices[3]]
+    expected = np.asarray(image)[:, 10:50].mean() / 127.5 - 1
+    assert float(data.train_dataset()[3]["video"].mean()) == pytest.approx(expected, abs=0.01)
+    assert data.train_dataset()[3]["caption"].endswith(["cat", "dog", "red fox"][int(label)])
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda root: AutoData(root, flip=1.5), r"data\.flip is 1.5; it is a share"),
+        (lambda root: AutoData(root, batch_tokens=0), r"data\.batch_tokens is 0"),
+        (lambda root: AutoData(root, token_size=(1, 0, 4)), r"data\.token_size is 0"),
+        (lambda root: AutoData(root, frames=4, buckets=BUCKETS), "8x32x32 exceeds 4x32x32"),
+        (lambda root: Hybrid(root, root, frames=1), "no videos to mix images with"),
+        (lambda root: Hybrid(root, root, image_ratio=0.0), r"data\.image_ratio is 0.0"),
+    ],
+)
+def test_options_that_cannot_work_are_named(make: Callable[[str], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("clips")
