@@ -199,6 +199,12 @@ class TrainCLI(LightningCLI):
         """Read checkpoints as data only: no pickled code is executed."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
+    def before_fit(self) -> None:
+        """Have the files that cannot be used named in the run folder."""
+        log_dir = self.trainer.log_dir  # asks all ranks
+        if log_dir is not None and isinstance(self.datamodule, VideoDataModule):
+            self.datamodule.keep_report(Path(log_dir))
+
     def after_fit(self) -> None:
         """Say where everything is and what to try next."""
         log_dir = self.trainer.log_dir  # asks all ranks

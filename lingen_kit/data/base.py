@@ -131,7 +131,8 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Batches of `train_dataset`, going on where the checkpoint stopped."""
         dataset = self.train_dataset()
-        self._schedule = self._continued(self.buckets(dataset))
+        self._schedule = Schedule(self.buckets(dataset), self._world_size(), self.seed)
+        self._go_on(self._schedule)
         return TrainingLoader(
             dataset,
             self._schedule,
@@ -192,16 +193,18 @@ class VideoDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the position of a checkpoint."""
         self._restored = {**_NOTHING, **state_dict}
+        if self._schedule is not None:  # who asks for the number of steps early has the loader made before this
+            self._go_on(self._schedule)
 
-    def _continued(self, buckets: list[Bucket]) -> Schedule:
-        """The schedule of the checkpoint; where buckets or batches have changed since, a new one from there on."""
+    def _go_on(self, schedule: Schedule) -> None:
+        """Let a schedule go on where the checkpoint stopped, with the next samples where buckets or batches differ."""
         then = self._restored
-        schedule = Schedule(buckets, self._world_size(), self.seed, then["begun"])
-        if then["schedule"] in (None, schedule.fingerprint):
-            return schedule
-        # Loaders are made anew within a run, too, with the position counted from where the run began.
-        self._restored = {**then, "step": 0, "begun": then["samples"], "schedule": schedule.fingerprint}
-        return Schedule(buckets, self._world_size(), self.seed, then["samples"])
+        if then["schedule"] not in (None, schedule.fingerprint):
+            self._restored = then = {**then, "step": 0, "begun": then["samples"], "schedule": schedule.fingerprint}
+            _log.info(
+                "buckets or batches have changed since the checkpoint: their order begins anew with the next samples"
+            )
+        schedule.begin_after(then["begun"])
 
     def skipped_report(self) -> list[tuple[str, str]]:
         """Each file that could not be used so far, with the reason, in the order of discovery."""
@@ -231,17 +234,21 @@ class VideoDataModule(LightningDataModule):
     def _watch(self, batch: Batch) -> None:
         self.note_unusable(batch["skipped"])
 
-    def keep_report(self, file: Path) -> None:
-        """Write what cannot be used to a file, a JSON object a line, from now on; what is known already first."""
-        self.report_file = file
+    def keep_report(self, folder: Path) -> None:
+        """Write each file that cannot be used, with the reason, to `skipped.jsonl` in a folder, from now on."""
+        rank = self._rank()
+        self.report_file = folder / ("skipped.jsonl" if rank == 0 else f"skipped-{rank}.jsonl")
         self._write_report(self._unusable)
 
     def _write_report(self, entries: dict[str, str]) -> None:
         if self.report_file is None or not entries:
             return
-        lines = (json.dumps({"source": source, "reason": reason}) for source, reason in entries.items())
-        with self.report_file.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+        self.report_file.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps({"source": source, "reason": reason}) + "\n" for source, reason in entries.items()]
+        with self.report_file.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            written = set(file)  # by the run that this one continues
+            file.write("".join(line for line in lines if line not in written))
 
     def _too_many(self) -> str:
         bad, total = len(self._unusable), self._file_count

@@ -149,12 +149,11 @@ class VideoFile:
 
     def _from_key_frame(self) -> "Iterator[Packet[VideoStream]]":
         """The packets from here on, without those that lean on frames before the first key frame."""
-        packets = iter(self.container.demux(self.stream))
-        for packet in packets:
-            if packet.is_keyframe:
+        found = False
+        for packet in self.container.demux(self.stream):
+            found = found or packet.is_keyframe
+            if found:
                 yield packet
-                break
-        yield from packets
 
     def _decode(self, packets: "Iterator[Packet[VideoStream]]", counted: bool) -> Iterator[Timed]:
         interval = 1 / self.fps
@@ -184,8 +183,8 @@ def open_video(source: Source) -> Iterator[VideoFile]:
             file = f"file:{path}" if plain else stack.enter_context(open_bytes(source))
             container = stack.enter_context(av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore"))
             yield VideoFile(source, container, _video_stream(source, container))
-    except av.error.InvalidDataError as error:
-        raise UnreadableVideo(source, f"{error.strerror} (FFmpeg)") from error
+    except av.ArgumentError as error:
+        raise UnreadableVideo(source, "it is in no format of a video (FFmpeg)") from error
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(source, f"{error.strerror or error} (FFmpeg)") from error
 

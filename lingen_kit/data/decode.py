@@ -16,7 +16,7 @@ from torch import Tensor
 from lingen_kit.data.container import TIE, Timed, open_video
 from lingen_kit.data.frame import Fitter, Pixels, to_float, upright_size
 from lingen_kit.data.media import Source, UnreadableVideo, VideoInfo, require_file
-from lingen_kit.data.skipping import CannotPlan, planned
+from lingen_kit.data.skipping import CannotPlan, plannable, planned
 from lingen_kit.data.still import is_still, read_still
 
 Short = Literal["hold", "skip"]
@@ -190,14 +190,17 @@ def _read_video(
     """Fill `out` without decoding from the beginning; whether that was possible."""
     with open_video(source) as video:
         fitter = Fitter(out.shape[2], out.shape[3], pixel_aspect=video.pixel_aspect, crop=crop, flip=flip)
-        try:
-            _fill(source, out, fitter, (_Chosen(*each) for each in planned(video, moments)), moments, short)
-        except CannotPlan:
-            frames = video.frames_from(moments[0])
-            if frames is None:
-                return False
+        untouched = True
+        if plannable(video):
+            try:
+                _fill(source, out, fitter, (_Chosen(*each) for each in planned(video, moments)), moments, short)
+                return True
+            except CannotPlan:
+                untouched = False
+        frames = video.frames() if untouched and moments[0] == 0 else video.frames_from(moments[0])
+        if frames is not None:
             _fill(source, out, fitter, _nearest(frames, moments), moments, short)
-    return True
+    return frames is not None
 
 
 def _nearest(frames: Iterator[Timed], moments: Iterable[float]) -> Iterator[_Chosen]:

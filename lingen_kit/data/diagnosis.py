@@ -18,8 +18,9 @@ def diagnosed(source: Source) -> Iterator[list[tuple[int, str, str]]]:
     Yields:
         The lines that FFmpeg logs meanwhile as errors, those among them that it gets over; see `first_complaint`.
     """
-    level = av.logging.get_level()
+    level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # the count of repetitions would come with the next file's first line
     try:
         with av.logging.Capture() as lines:
             try:
@@ -30,11 +31,12 @@ def diagnosed(source: Source) -> Iterator[list[tuple[int, str, str]]]:
                 raise UnreadableVideo(source, _guess(source) or explained(error.__cause__, lines)) from error.__cause__
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skips)
 
 
 def first_complaint(lines: list[tuple[int, str, str]]) -> str | None:
     """The first of the lines that FFmpeg logged; None if there are none."""
-    return next((text.split("(repeated")[0].strip().rstrip(".") for _, _, text in lines), None)
+    return next((text.strip().rstrip(".") for _, _, text in lines), None)
 
 
 def explained(error: av.FFmpegError, lines: list[tuple[int, str, str]]) -> str:
@@ -42,8 +44,9 @@ def explained(error: av.FFmpegError, lines: list[tuple[int, str, str]]) -> str:
     detail = first_complaint(lines)
     if detail == "moov atom not found":
         return "the list of its frames is missing, as if it was cut off or is still being written (FFmpeg: no moov)"
-    if detail is None and isinstance(error, av.error.InvalidDataError):
-        return "its content is of no kind that FFmpeg knows"
+    unknown = detail is None and isinstance(error, av.error.InvalidDataError)
+    if unknown or (detail and detail.startswith("Format not on whitelist")):
+        return "its content is of no kind of video that is read here"
     return f"{detail or error.strerror or error} (FFmpeg)"
 
 

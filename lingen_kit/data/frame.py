@@ -41,6 +41,11 @@ class Turn:
     flip_x: bool = False
     flip_y: bool = False
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether writing would be reversed: it is more than a rotation."""
+        return self.transpose ^ self.flip_x ^ self.flip_y
+
     def size(self, height: int, width: int, pixel_aspect: float) -> tuple[float, float]:
         """Height and width of a stored picture once it is upright and its pixels are square."""
         stored = (float(height), width * pixel_aspect)
@@ -106,7 +111,8 @@ class Fitter:
         turn = turn_of(frame)
         rows, columns = turn.size(frame.height, frame.width, self._pixel_aspect)
         scale = max(self.height / rows, self.width / columns)
-        cover = max(self.height, round(rows * scale)), max(self.width, round(columns * scale))
+        # Rounded down: a fraction of a pixel is squeezed in rather than cropped, which would shift the picture.
+        cover = max(self.height, int(rows * scale + 1e-6)), max(self.width, int(columns * scale + 1e-6))
         if cover[0] * cover[1] > _MOST_WASTE * self.height * self.width:
             frame, turn = self._cut(frame, turn, rows, columns), _UPRIGHT
             cover = self.height, self.width

@@ -12,7 +12,7 @@ from typing import Any
 from lingen_kit.data.clip import Clip, Index, printable
 from lingen_kit.data.content import content_hash
 from lingen_kit.data.jobs import run_jobs
-from lingen_kit.data.looking import Moment, look, picture
+from lingen_kit.data.looking import PRELOAD, Moment, look, picture
 from lingen_kit.data.media import VideoInfo
 from lingen_kit.data.naming import file_of, key_of_file, relative_name
 
@@ -80,8 +80,16 @@ def inspect(
     sources = {key: clip.path for key, clip in zip(keys, index.clips, strict=True)}
 
     def run(function: Callable[[Any], Any], items: dict[str, Any], label: str) -> dict[str, Any]:
-        journal = out / "journal.jsonl"
-        return run_jobs(function, items, journal, workers=workers, settings=settings, label=label, timeout=timeout)
+        return run_jobs(
+            function,
+            items,
+            out / "journal.jsonl",
+            workers=workers,
+            settings=settings,
+            label=label,
+            timeout=timeout,
+            preload=PRELOAD,
+        )
 
     looks = run(look, sources, "looking into files")
     suspects = _repeated((outcome.value["digest"], key) for key, outcome in looks.items() if outcome.value)
@@ -210,7 +218,8 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 def _histogram(values: Sequence[float], edges: Sequence[float], unit: str) -> dict[str, int]:
     """Counts between neighboring edges, the empty ones on both sides left out."""
-    counts = [sum(low <= value < high for value in values) for low, high in pairwise(edges)]
+    # Lengths come from time stamps, and may be a rounding below a whole second.
+    counts = [sum(low <= value + 1e-6 < high for value in values) for low, high in pairwise(edges)]
     filled = [place for place, count in enumerate(counts) if count]
     return {
         _between(edges[i], edges[i + 1], unit): counts[i]

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from lingen_kit.data.inspection import Inspection
+from lingen_kit.data.inspection import Inspection, kind_of_reason
 from lingen_kit.data.units import brief, clock, data_size, plural
 from lingen_kit.page import data_uri, escape, page
 
 # Colors that matplotlib is given, to be replaced by the page's own, which follow light and dark.
 _INK, _BARS, _LINES = "#010203", "#040506", "#070809"
 _ROWS = 12
-_CAPTION = 140
+_CAPTION = 140  # characters of a caption under a picture
+_NAME = 48  # characters of a name, counted from its end
 _NAMED = 200
 
 
@@ -108,12 +109,14 @@ def _pictures(inspection: Inspection) -> str:
         clip = inspection.clips[place]
         info = clip["info"]
         facts = f"{info['width']}x{info['height']}, {brief(clip['seconds'])} s, {brief(info['fps'])} fps"
-        fate = f'<br><span class="bad">{escape(clip["dropped"])}</span>' if "dropped" in clip else ""
-        fate = f"<br>cut to {escape(clip['size'])}" if "size" in clip else fate
+        fate = f"<br>cut to {escape(clip['size'])}" if "size" in clip else ""
+        if "dropped" in clip:
+            fate = f'<br><span class="bad">dropped: {escape(kind_of_reason(clip["dropped"]))}</span>'
         caption = clip["caption"] if len(clip["caption"]) <= _CAPTION else clip["caption"][:_CAPTION] + "..."
+        name = clip["name"] if len(clip["name"]) <= _NAME else "..." + clip["name"][-_NAME:]
         figures.append(
             f'<figure><img loading="lazy" src="{data_uri(base64.b64decode(encoded), "image/jpeg")}"'
-            f' alt="{escape(caption)}"><figcaption><b>{escape(clip["name"])}</b><br>{escape(facts)}{fate}'
+            f' alt="{escape(caption)}"><figcaption><b>{escape(name)}</b><br>{escape(facts)}{fate}'
             f"<br>{escape(caption)}</figcaption></figure>"
         )
     if not figures:

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
@@ -51,6 +51,7 @@ def run_jobs(
     label: str,
     timeout: float = 120.0,
     wait_for_others: bool = False,
+    preload: Sequence[str] = (),
 ) -> dict[str, Outcome]:
     """Call `function` with each item and return what came of it; what the journal holds already is not done again.
 
@@ -59,8 +60,7 @@ def run_jobs(
     exception is a bug and ends the run, as does a full disk: what is in the journal is kept.
 
     Args:
-        function: A top-level function of a module that can be imported; its result is plain JSON data. Workers import
-            its module, so one without torch starts soon.
+        function: A top-level function of a module that can be imported; its result is plain JSON data.
         items: Its arguments, which can be pickled, by a key that changes when the result would (see `file_key`).
         journal: File to keep the outcomes in.
         workers: Processes, at least 1; with 0 all happens in this process, where nothing guards against crashes and
@@ -69,12 +69,14 @@ def run_jobs(
         label: What is being done, in a word or two, for the progress bar.
         timeout: Seconds that an item may take.
         wait_for_others: Let another run that is writing this journal finish first, instead of raising.
+        preload: Modules besides the function's own that are imported once for all workers, such as those that the
+            function imports itself so that this process need not. Only the first call in a process can preload.
 
     Returns:
         The outcome of each of `items`, in their order.
 
     Raises:
-        ValueError: If `workers` or `timeout` is out of range.
+        ValueError: If `workers` or `timeout` is out of range, or another run is writing this journal.
         OSError: If the disk is full.
     """
     if workers < 0:
@@ -83,7 +85,7 @@ def run_jobs(
         raise ValueError(f"timeout is {timeout}; give the seconds that a file may take, such as 120")
     with Journal(journal, settings, wait=wait_for_others) as book:
         todo = {key: item for key, item in items.items() if not _stands(book.known.get(key), timeout)}
-        outcomes = _in_processes(function, todo, workers, timeout) if workers else _here(function, todo)
+        outcomes = _in_processes(function, todo, workers, timeout, preload) if workers else _here(function, todo)
         # Closed at once when anything goes wrong, so that no worker outlives this call.
         with closing(outcomes), progress(label, len(items), len(items) - len(todo)) as advance:
             for key, outcome in outcomes:
@@ -179,13 +181,13 @@ class _Worker:
 
 
 def _in_processes(
-    function: Callable[[Any], Any], items: Mapping[str, Any], count: int, timeout: float
+    function: Callable[[Any], Any], items: Mapping[str, Any], count: int, timeout: float, preload: Sequence[str]
 ) -> Generator[tuple[str, Outcome], None, None]:
     """Yield the outcomes as they come."""
     todo, crashed = deque(items), set[str]()
     # A server that has imported what is needed and forks: a worker starts in milliseconds, and as clean as a new one.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, function.__module__])
+    context.set_forkserver_preload([__name__, function.__module__, *preload])
     pickled = pickle.dumps(function)
     threads = max(1, (os.cpu_count() or 1) // count)
     workers: list[_Worker] = []

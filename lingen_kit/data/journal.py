@@ -35,7 +35,7 @@ class Journal:
 
     The first line holds the settings. When those of a run differ, the file is set aside and all begins anew. A last
     line that was cut off is dropped, and so is any other that cannot be read: those items are done again. One run at a
-    time: a second one waits for the first, and finds its outcomes.
+    time writes a journal.
 
     Args:
         path: The file; its folder is made.
@@ -44,6 +44,9 @@ class Journal:
 
     Attributes:
         known: The outcomes so far, by key.
+
+    Raises:
+        ValueError: On entering, if another run is writing this journal, unless `wait`.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, wait: bool = False) -> None:
@@ -100,7 +103,11 @@ class Journal:
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError as error:
+            if not self._wait:
+                raise ValueError(
+                    f"another run is writing {self.path}; wait for it to end, or name another folder with --out"
+                ) from error
             print(f"waiting for another run that is writing {self.path}", file=sys.stderr, flush=True)
             fcntl.flock(self._file, fcntl.LOCK_EX)
         except OSError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lingen_kit.data.clip import Clip
@@ -114,8 +114,9 @@ class StoreWriter:
         if self._tensors:
             number = len(list(self.folder.glob(f"latents-{self.part}-*.safetensors")))
             shard = self.folder / f"latents-{self.part}-{number:05d}.safetensors"
-            write_whole(shard, lambda beside: save_file(self._tensors, beside))
-        lines = "".join(f"{json.dumps(asdict(clip))}\n" for clip in self._clips)
+            write_whole(shard, save(self._tensors))
+        # A line that a killed process left unfinished ends before ours begins.
+        lines = "".join(f"\n{json.dumps(asdict(clip))}" for clip in self._clips)
         with (self.folder / f"done-{self.part}.jsonl").open("a", encoding="utf-8") as file:
             file.write(lines)
             file.flush()
@@ -123,24 +124,22 @@ class StoreWriter:
         self._tensors, self._clips, self._bytes = {}, [], 0
 
 
-def write_whole(path: Path, write: Any) -> None:
-    """Call `write` with a path beside `path` and move the result there; no half-written file is left.
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there; no half-written file is left.
 
     Raises:
         OSError: If it cannot be written; the message names the file.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(beside)
-        with beside.open("rb+") as file:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except Exception as error:
+    except OSError as error:
         beside.unlink(missing_ok=True)
-        # The safetensors package reports a full disk by an exception of its own.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:
@@ -164,7 +163,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
 def write_about(folder: Path, about: dict[str, Any]) -> None:
     """Say what makes a store."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / ABOUT, lambda beside: beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8"))
+    write_whole(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
 
 
 def finished(folder: Path) -> Iterator[CachedClip]:
@@ -176,7 +175,7 @@ def finished(folder: Path) -> Iterator[CachedClip]:
 def complete(folder: Path, clips: Iterable[CachedClip]) -> None:
     """Write the index of a store that holds all that was asked for."""
     lines = "".join(f"{json.dumps(asdict(clip))}\n" for clip in clips)
-    write_whole(folder / CLIPS, lambda beside: beside.write_text(lines, encoding="utf-8"))
+    write_whole(folder / CLIPS, lines.encode())
 
 
 def read_clips(folder: Path) -> list[CachedClip]:

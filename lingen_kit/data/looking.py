@@ -1,5 +1,7 @@
 """A quick look into a media file: what its header says, its middle frame, a hash of some of its bytes.
 
+Decoding imports torch, which takes seconds: workers import it once for all, and the process that starts them never.
+
 Letters: H height, W width.
 """
 
@@ -12,15 +14,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from lingen_kit.data.container import Timed, VideoFile, open_video
-from lingen_kit.data.decode import probe
 from lingen_kit.data.diagnosis import diagnosed
-from lingen_kit.data.frame import Fitter, Pixels, upright_size
 from lingen_kit.data.measuring import describe_still
 from lingen_kit.data.media import FilePart, Source, UnreadableVideo, open_bytes, require_file
 from lingen_kit.data.still import is_still, read_still
 from lingen_kit.page import jpeg
+
+PRELOAD = ("lingen_kit.data.decode",)
+"""What workers import besides this module."""
+
+Pixels = NDArray[np.uint8]
 
 _PIECE = 1 << 16
 
@@ -50,6 +56,8 @@ def look(source: Source) -> dict[str, Any]:
     Raises:
         UnreadableVideo: If its first frame cannot be decoded.
     """
+    from lingen_kit.data.decode import probe
+
     with diagnosed(source):
         found: dict[str, Any] = {"info": asdict(probe(source))}
         if is_still(source):
@@ -97,6 +105,8 @@ def _shown_at(moment: Moment, video: VideoFile, frames: Iterator[Timed]) -> Pixe
 
 def _small(frame: VideoFrame, pixel_aspect: float, side: int) -> Pixels:
     """`(H, W, 3)` RGB, upright, the longer side as wanted."""
+    from lingen_kit.data.frame import Fitter, upright_size
+
     height, width = upright_size(frame, pixel_aspect)
     scale = side / max(height, width)
     pixels = np.empty((max(1, round(height * scale)), max(1, round(width * scale)), 3), np.uint8)

@@ -112,7 +112,7 @@ def require_file(source: Source) -> Path:
     Raises:
         UnreadableVideo: It is missing, no regular file, empty, not ours to read, or ends before the part does.
     """
-    path = source.path if isinstance(source, FilePart) else Path(source)
+    path = local_path(source)
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
@@ -147,7 +147,7 @@ class _Window(io.RawIOBase):
     """The bytes of a `FilePart` as a file."""
 
     def __init__(self, part: FilePart) -> None:
-        self._file = open(part.path, "rb", buffering=0)  # noqa: SIM115 - closed with this object
+        self._file = open(local_path(part), "rb", buffering=0)  # noqa: SIM115 - closed with this object
         self._start, self._size, self._place = part.offset, part.size, 0
 
     def readable(self) -> bool:

@@ -95,12 +95,12 @@ class Schedule:
         buckets: At least one; those without members are left out.
         world_size: Processes that train together.
         seed: Of the order.
-        taken: Samples of each bucket, by name, that an earlier schedule has handed out already.
+
+    Attributes:
+        taken: Samples of each bucket, by name, that were handed out before the first step.
     """
 
-    def __init__(
-        self, buckets: Sequence[Bucket], world_size: int, seed: int, taken: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, buckets: Sequence[Bucket], world_size: int, seed: int) -> None:
         for bucket in buckets:
             if bucket.batch_size < 1:
                 raise ValueError(f"batch_size is {bucket.batch_size}; it must be at least 1")
@@ -109,7 +109,7 @@ class Schedule:
             raise ValueError("the data set has 0 samples; training needs at least 1")
         self.world_size = world_size
         self.seed = seed
-        self.taken = {bucket.name: (taken or {}).get(bucket.name, 0) for bucket in self.buckets}
+        self.taken = {bucket.name: 0 for bucket in self.buckets}
         alone = len(self.buckets) == 1
         self._orders = [
             SampleOrder(len(bucket.members), seed if alone else derive_seed("bucket", seed, bucket.name))
@@ -120,6 +120,10 @@ class Schedule:
         ]
         self._steps = range(0)  # of the pass whose turns are known
         self._turns: list[tuple[int, int]] = []
+
+    def begin_after(self, taken: Mapping[str, int]) -> None:
+        """Begin with the samples that come after those that an earlier schedule has handed out, by bucket."""
+        self.taken = {bucket.name: taken.get(bucket.name, 0) for bucket in self.buckets}
 
     def global_batch(self, bucket: int) -> int:
         """Samples that all ranks together take from a bucket in its turn."""

@@ -6,7 +6,8 @@ higher temporal layer may refer to a frame that has it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import av
@@ -28,29 +29,32 @@ class CannotPlan(Exception):
     """The time stamps of the packets do not say which frames there are: decode all of them."""
 
 
+def plannable(video: VideoFile) -> bool:
+    """Whether `planned` may be tried."""
+    return video.stream.codec_context.name == "h264" and not video.counted
+
+
 def planned(video: VideoFile, moments: Sequence[float]) -> Iterator[tuple[VideoFrame, float]]:
     """For each moment, in rising order, the frame nearest to it and the moment where the file ends (infinity if later).
 
     Raises:
         CannotPlan: Perhaps after some frames; they were right.
     """
-    if video.stream.codec_context.name != "h264" or video.counted:
-        raise CannotPlan
     try:
         packets, end = _packets(video, moments[0], moments[-1])
         first = packets[0].stamp
         stamps = sorted({stamp for stamp, packet in packets if stamp >= first and not packet.is_discard})
         needed = [_nearest(video, stamps, moment) for moment in moments]
-        frames = _decode(video, packets, set(needed))
         frame: VideoFrame | None = None
-        for stamp in needed:
-            while frame is None or frame.pts != stamp:
-                frame = next(frames, None)
-                if frame is None or frame.pts is None or frame.pts > stamp or frame.is_corrupt:
-                    raise CannotPlan  # the frame did not come
-                if frame.interlaced_frame:
-                    raise CannotPlan  # the two fields of a picture may have come as two packets
-            yield frame, end
+        with closing(_decode(video, packets, set(needed))) as frames:
+            for stamp in needed:
+                while frame is None or frame.pts != stamp:
+                    frame = next(frames, None)
+                    if frame is None or frame.pts is None or frame.pts > stamp or frame.is_corrupt:
+                        raise CannotPlan  # the frame did not come
+                    if frame.interlaced_frame:
+                        raise CannotPlan  # the two fields of a picture may have come as two packets
+                yield frame, end
     except av.FFmpegError as error:
         raise CannotPlan from error
 
@@ -64,7 +68,7 @@ def _packets(video: VideoFile, first: float, last: float) -> tuple[list[_Stamped
         packets: list[_Stamped] = []
         after = float("inf")  # the earliest frame after `last` so far
         for packet in video.container.demux(video.stream):
-            if packet.pts is None or packet.dts is None:
+            if packet.pts is None:
                 if packet.size:
                     raise CannotPlan
                 break  # the end of the file
@@ -76,7 +80,8 @@ def _packets(video: VideoFile, first: float, last: float) -> tuple[list[_Stamped
                 break
             if time > last:
                 after = min(after, time)
-            if video.seconds(packet.dts) >= after:  # no frame is shown before it is decoded: all up to there are known
+            # No frame is shown before it is decoded: from here on none comes that is shown earlier.
+            if packet.dts is not None and video.seconds(packet.dts) >= after:
                 return packets, float("inf")
         if packets and video.seconds(packets[0].stamp) <= first + TIE:
             stamp, packet = max(packets, key=lambda each: each.stamp)
@@ -93,9 +98,12 @@ def _nearest(video: VideoFile, stamps: list[int], moment: float) -> int:
     return after if video.seconds(after) - moment + TIE < moment - video.seconds(before) else before
 
 
-def _decode(video: VideoFile, packets: list[_Stamped], needed: set[int]) -> Iterator[VideoFrame]:
+def _decode(video: VideoFile, packets: list[_Stamped], needed: set[int]) -> Generator[VideoFrame]:
     context = video.stream.codec_context
-    for stamp, packet in packets:
-        context.skip_frame = "DEFAULT" if stamp in needed else "NONREF"
-        yield from packet.decode()
-    yield from context.decode(None)
+    try:
+        for stamp, packet in packets:
+            context.skip_frame = "DEFAULT" if stamp in needed else "NONREF"
+            yield from packet.decode()
+        yield from context.decode(None)
+    finally:
+        context.skip_frame = "DEFAULT"  # for whoever decodes all of it after all

@@ -198,7 +198,7 @@ def write_report(checked: list[Checked], index: Index, out: Path, *, kinds: Iter
     }
     write(out / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     table = io.StringIO()
-    rows = csv.writer(table)
+    rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["file", "kind", "reason"])
     rows.writerows([entry.file, problem.kind, problem.reason] for entry in checked for problem in entry.problems)
     write(out / "problems.csv", table.getvalue())

@@ -1,4 +1,4 @@
-"""Data modules over files: several sizes in one set, images among videos, flips, shards; the same samples every time."""
+"""Data modules over files: several sizes in one set, images among videos, flips, shards; the same samples always."""
 
 import json
 import shutil
@@ -95,7 +95,9 @@ def test_what_no_size_fits_is_named_with_the_reason(mixed: Path) -> None:
     data.setup("fit")
     dropped = {Path(path).stem: reason for path, reason in data.skipped_report() if "too short" in reason}
     assert set(dropped) == {f"{shape}_short_{i}" for shape in ("square", "wide") for i in range(3)}
-    with pytest.raises(TooManyUnusable, match="too short: 0.60 s, and 8 frames at 10 per second need more than 0.70 s"):
+    with pytest.raises(
+        TooManyUnusable, match=r"too short: 0\.60 s, and 8 frames at 10 per second need more than 0\.70 s"
+    ):
         VideoFolder(str(mixed), buckets=two, **SIZE).setup("fit")
 
 

@@ -94,8 +94,8 @@ def test_why_a_file_is_left_out_is_said() -> None:
     info = VideoInfo(15, 0.5, 30.0, 320, 180)
     short = choose_size([(8, 32, 32), (16, 32, 32)], info, "video", 0.5, 8.0, hold=False, enlarge=True)
     assert (
-        short
-        == "too short: 0.50 s, and 8 frames at 8 per second need more than 0.88 s (short=hold would repeat the last frame)"
+        short == "too short: 0.50 s, and 8 frames at 8 per second need more than 0.88 s"
+        " (short=hold would repeat the last frame)"
     )
     assert choose_size([(8, 32, 32), (16, 32, 32)], info, "video", 0.5, 8.0, hold=True, enlarge=True) == (8, 32, 32)
     assert choose(32, 24, 10.0, enlarge=False) == (

@@ -5,6 +5,7 @@ import multiprocessing
 import subprocess
 import sys
 from contextlib import nullcontext
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 import lingen_kit.data
 from lingen_kit.data import MovingShapes
 from lingen_kit.data.base import TooManyUnusable, VideoDataModule
-from lingen_kit.data.loader import TrainingLoader, ValidationLoader
+from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
 from lingen_kit.data.sample import Batch, Sample
+from lingen_kit.data.sampler import Bucket
 from lingen_kit.data.seeds import derive_seed
 
 SIZE = 2
@@ -69,6 +71,19 @@ class CountedData(VideoDataModule):
 
     def validation_dataset(self) -> CountedClips:
         return CountedClips(3)
+
+
+class BucketedData(CountedData):
+    """The same clips in three buckets, of which the last comes half as often."""
+
+    def buckets(self, dataset: SampleDataset) -> list[Bucket]:
+        if len(dataset) < 4:
+            return super().buckets(dataset)
+        size = self.batch_size
+        parts = {"a": range(13), "b": range(13, 19), "c": range(19, 26)}
+        repeats = {"a": 1, "b": 1, "c": Fraction(1, 2)}
+        sizes = {"a": size, "b": size // 2, "c": size}
+        return [Bucket(name, part, sizes[name], Fraction(repeats[name])) for name, part in parts.items()]
 
 
 class Recorder(LightningModule):
@@ -213,6 +228,37 @@ def test_workers_change_nothing(tmp_path: Path, step: int) -> None:
     train(tmp_path / "cut", CountedData(num_workers=2), kill=Kill(step))
     resumed = train(tmp_path / "cut", CountedData(num_workers=2), ckpt_path=tmp_path / f"cut/step={step}.ckpt")
     assert_continues(resumed, whole, step)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+@pytest.mark.parametrize("step", [4, 6, 11])
+def test_buckets_continue_exactly(tmp_path: Path, step: int, num_workers: int) -> None:
+    whole = train(tmp_path / "whole", BucketedData())
+    assert {len(sources) for _, sources in whole.trained} == {2, 4}
+    train(tmp_path / "cut", BucketedData(num_workers=num_workers), kill=Kill(step))
+    ckpt_path = tmp_path / f"cut/step={step}.ckpt"
+    resumed = train(tmp_path / "cut", BucketedData(num_workers=num_workers), ckpt_path=ckpt_path)
+    assert_continues(resumed, whole, step)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["", "number_of_steps_read_early"])
+def test_other_batches_go_on_with_the_next_samples_of_each_bucket(tmp_path: Path, early: bool) -> None:
+    whole = train(tmp_path / "whole", BucketedData(), max_steps=60)
+    train(tmp_path / "cut", BucketedData(), kill=Kill(7))
+    wide = BucketedData(batch_size=8)
+    train(tmp_path / "cut", wide, ckpt_path=tmp_path / "cut/step=7.ckpt", kill=Kill(12))
+    module = Recorder(reads_stepping_batches=early)
+    last = train(tmp_path / "cut", BucketedData(batch_size=8), module=module, ckpt_path=tmp_path / "cut/step=12.ckpt")
+    unbroken = train(tmp_path / "cut", BucketedData(batch_size=8), ckpt_path=tmp_path / "cut/step=7.ckpt")
+    assert last.trained == unbroken.trained[5:]
+
+    def of_bucket(steps: list[tuple[int, tuple[str, ...]]], members: range) -> list[str]:
+        return [source for _, sources in steps for source in sources if int(source.split("@")[0]) in members]
+
+    for members in (range(13), range(13, 19), range(19, 26)):
+        stream = of_bucket(whole.trained, members)
+        seen = of_bucket(whole.trained[:7], members) + of_bucket(unbroken.trained, members)
+        assert seen == stream[: len(seen)]
 
 
 def test_reading_the_number_of_steps_early_does_not_move_the_order(tmp_path: Path) -> None:

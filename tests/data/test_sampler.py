@@ -4,7 +4,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import pytest
 
@@ -45,13 +44,13 @@ def single(length: int, batch_size: int, world_size: int = 1, seed: int = 1) -> 
     return Schedule([Bucket("all", range(length), batch_size)], world_size, seed)
 
 
-def three(batch_sizes: tuple[int, int, int] = (4, 2, 3), world_size: int = 1, **options: Any) -> Schedule:
+def three(batch_sizes: tuple[int, int, int] = (4, 2, 3), world_size: int = 1) -> Schedule:
     members = list(range(0, 41)), list(range(41, 48)), list(range(48, 67))
     repeats = 1, 1, Fraction(1, 10)
     buckets = [
         Bucket(name, m, b, Fraction(r)) for name, m, b, r in zip("abc", members, batch_sizes, repeats, strict=True)
     ]
-    return Schedule(buckets, world_size, seed=5, **options)
+    return Schedule(buckets, world_size, seed=5)
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 23])
@@ -133,7 +132,9 @@ def test_what_was_taken_can_be_counted_and_gone_on_from(step: int) -> None:
         after = [draw for batch in whole[step:] for draw in batch if draw.index in members]
         assert taken[name] == len(before)
         # Another batch size makes another schedule, which hands out the next samples all the same.
-        later = take(StreamBatches(three((3, 1, 2), taken=taken)), 100)
+        other = three((3, 1, 2))
+        other.begin_after(taken)
+        later = take(StreamBatches(other), 100)
         drawn = [draw for batch in later for draw in batch if draw.index in members]
         assert drawn == after[: len(drawn)]
         assert drawn

@@ -102,6 +102,7 @@ def _remarks(verdict: Verdict, unusable: int) -> list[str]:
 def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m lingen_kit {verb}",
+        conflict_handler="resolve",  # files are longer here than for the verbs that share --timeout
         description="Choose clips for training by the filters of a config. Each file is decoded once, for all filters; "
         "then the decision is made from the scores alone, so that a call with other thresholds takes seconds. Writes a "
         "manifest that data.root of the video data modules takes, the scores of every clip with the reason of each "
@@ -109,8 +110,14 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "folder is only read. A call that was killed goes on where it stopped when it is made again.",
     )
     add_common(parser, "curate")
-    parser.set_defaults(timeout=600.0)
     add = parser.add_argument
+    add(
+        "--timeout",
+        type=float,
+        default=1800.0,
+        metavar="SECONDS",
+        help="a file that takes longer is given up (default 1800: a film is one file)",
+    )
     add(
         "--config",
         type=Path,

@@ -111,6 +111,9 @@ def measure_all(
     work: dict[str, Pass] = {}
     for name, clip in files.items():
         key, pictures = keys[name], preview_path(out, keys[name])
+        video = books[VIDEO].known.get(key)
+        if video is not None and video.error is not None and not _is_missing(video, timeout):
+            continue  # what cannot be decoded cannot for any filter
         missing = {each for each, book in books.items() if _is_missing(book.known.get(key), timeout)}
         if PREVIEW not in missing and books[PREVIEW].known[key].error is None and not pictures.is_file():
             missing.add(PREVIEW)
@@ -123,11 +126,19 @@ def measure_all(
         (out / "previews").mkdir(parents=True, exist_ok=True)
         settings = {"measures": list(books)}
         outcomes = run_jobs(
-            measure_file, work, journal, workers=workers, settings=settings, label="measuring", timeout=timeout
+            measure_file,
+            work,
+            journal,
+            workers=workers,
+            settings=settings,
+            label="measuring",
+            timeout=timeout,
+            preload=["lingen_kit.data.decode", *sorted({name for each in filters for name in each.packages})],
         )
         _absorb(outcomes, books, timeout)
         journal.unlink()
-    return {name: {each: book.known[keys[name]] for each, book in books.items()} for name in files}
+    known = books[VIDEO].known
+    return {name: {each: book.known.get(key, known[key]) for each, book in books.items()} for name, key in keys.items()}
 
 
 def preview_path(out: Path, key: str) -> Path:

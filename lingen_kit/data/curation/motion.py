@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lingen_kit.data.curation.filter import Candidate, Filter, Limit, Meter
 
@@ -74,7 +74,7 @@ class _MotionMeter(Meter):
         import cv2
 
         super().__init__(fps)
-        self.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self.flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self.times: list[float] = []
         self.speeds: list[float] = []
         self.cameras: list[tuple[float, float]] = []

@@ -1,15 +1,16 @@
 """Copies of one clip: re-encoded, resized, trimmed. Perceptual hashes over time, compared as sequences.
 
 Every sampled frame is hashed to 64 bits (pHash: signs of the low frequencies of a small picture's cosine transform).
-Clips that share a quarter of any hash are looked at (multi-index hashing, Norouzi et al., 2012: hashes at most three
-bits apart share one of four quarters; and of the many frames of a copy some are that near). So the cost grows with the
-number of clips and of copies, not with the number of pairs. Two clips are compared at every shift in time.
+Only clips that share a stretch of 21 bits of some hash are compared, at every shift in time (after multi-index
+hashing, Norouzi et al., 2012). Of the many frames of a copy some share one: of 16 frames in which 4 bits each differ,
+all but surely; with 10 bits, five times in six. So the cost grows with the clips and the copies, not with the pairs.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lingen_kit.data.curation.filter import Candidate, Meter, SetFilter, check_best, plain, rank
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from lingen_kit.data.curation.filter import Measured, Series
     from lingen_kit.data.curation.frame import Frame
 
-_BANDS = 4
-_NEIGHBORS = 16  # of a clip among those that share a quarter of a hash; a crowd is chained, not compared pair by pair
+_BANDS = (0, 14, 28, 43)  # first bit of each stretch
+_BAND_MASK = (1 << 21) - 1
+_NEIGHBORS = 16  # of a clip among those that share a stretch; a crowd is chained, not compared pair by pair
 _FLAT = 4.0  # standard deviation of the luma below which the hash of a picture is noise
 _SHARED = 0.8  # of the frames that overlap must agree
 
@@ -83,7 +85,7 @@ class NearDuplicates(SetFilter):
             return place
 
         hashes = [_hashes(clip, measured[clip.name]) for clip in everyone]
-        for one, other in _neighbors(hashes):
+        for one, other in _neighbors(hashes, self.max_distance):
             if root(one) == root(other) or (not self.within_files and everyone[one].path == everyone[other].path):
                 continue
             if match := self._compare(hashes[one], hashes[other]):
@@ -116,7 +118,8 @@ class NearDuplicates(SetFilter):
         """The mean distance in bits and the seconds shared at the best shift in time; None if these are no copies."""
         import numpy as np
 
-        least = max(1, min(round(self.min_overlap * self.fps), len(one), len(other)))
+        shorter = math.ceil(_SHARED * min(len(one), len(other)))
+        least = max(1, min(round(self.min_overlap * self.fps), shorter))
         bits = np.bitwise_count(one[:, None] ^ other[None, :]).astype(np.float32)  # frames of one, of the other
         # Samples of two copies may be half a step apart in time: each frame may meet its partner's neighbors.
         padded = np.pad(bits, ((0, 0), (1, 1)), constant_values=64)
@@ -124,7 +127,8 @@ class NearDuplicates(SetFilter):
         best: tuple[float, float] | None = None
         for shift in range(least - len(one), len(other) - least + 1):
             line = np.diagonal(near, shift)
-            if (line <= self.max_distance).mean() >= _SHARED and (best is None or line.mean() < best[0]):
+            agree = (line <= self.max_distance).sum()
+            if agree >= max(least, _SHARED * len(line)) and (best is None or line.mean() < best[0]):
                 best = float(line.mean()), len(line) / self.fps
         return best
 
@@ -135,23 +139,25 @@ def _hashes(clip: Candidate, measured: Measured) -> Series:
     return measured["hashes"][inside[measured["spread"][inside] >= _FLAT]]
 
 
-def _neighbors(hashes: Sequence[Series]) -> Iterator[tuple[int, int]]:
-    """Pairs of clips that share a quarter of a hash, each once; of a crowd, only neighbors."""
+def _neighbors(hashes: Sequence[Series], max_distance: int) -> list[tuple[int, int]]:
+    """Pairs of clips with a hash each that share a stretch and are near; of a crowd, only neighbors in it."""
     import numpy as np
 
-    owners = np.repeat(np.arange(len(hashes)), [len(each) for each in hashes])
+    count = len(hashes)
+    owners = np.repeat(np.arange(count), [len(each) for each in hashes])
     if not len(owners):
-        return
+        return []
     flat = np.concatenate(hashes)
-    seen: set[tuple[int, int]] = set()
-    for band in range(_BANDS):
-        part = (flat >> np.uint64(16 * band)) & np.uint64(0xFFFF)
-        table = np.unique(np.stack([part.astype(np.int64), owners], axis=1), axis=0)  # sorted by part, then by owner
+    found = []
+    for band in _BANDS:
+        part = (flat >> np.uint64(band)) & np.uint64(_BAND_MASK)
+        _, first = np.unique(part.astype(np.int64) * count + owners, return_index=True)  # once a clip and stretch
+        shared, owner, whole = part[first], owners[first], flat[first]
         for step in range(1, _NEIGHBORS + 1):
-            same = np.flatnonzero(table[:-step, 0] == table[step:, 0])
-            pairs = {(int(table[i, 1]), int(table[i + step, 1])) for i in same} - seen
-            seen |= pairs
-            yield from sorted(pairs)
+            near = np.bitwise_count(whole[:-step] ^ whole[step:]) <= max_distance
+            places = np.flatnonzero(near & (shared[:-step] == shared[step:]))
+            found.append(owner[places] * count + owner[places + step])
+    return [divmod(int(pair), count) for pair in np.unique(np.concatenate(found))]
 
 
 class _HashMeter(Meter):

@@ -26,8 +26,8 @@ class SceneCuts(Filter):
     """Cuts each file at its scene cuts, long shots into equal parts, and drops what is too short.
 
     Each shot, or part of one, is a clip of its own from then on. A clip keeps `margin` away from the cuts beside it:
-    the frames around a cut may show both sides. Dissolves and fades are no cuts for any of the detectors; the margin
-    of `Motion` and a look at the review page find those.
+    the frames around a cut may show both sides. A slow dissolve is no cut for any of the detectors: look for those on
+    the review page.
 
     Args:
         min_length: Shortest clip to keep, seconds.
@@ -105,10 +105,10 @@ class _CutMeter(Meter):
         self.cuts: set[int] = set()
 
     def add(self, frame: Frame) -> None:
-        import numpy as np
+        import cv2
 
         # Frames are numbered at a made-up rate, and the numbers turned into times here: rates may vary.
-        bgr = np.ascontiguousarray(frame.small[..., ::-1])
+        bgr = cv2.cvtColor(frame.small, cv2.COLOR_RGB2BGR)
         found = self.detector.process_frame(_timecode(len(self.times)), bgr)
         self.times.append(frame.time)
         self.cuts.update(cut.frame_num for cut in found)

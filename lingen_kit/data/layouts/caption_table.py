@@ -9,6 +9,7 @@ from pathlib import Path
 from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, Collector
 from lingen_kit.data.layouts.listing import Listing
 from lingen_kit.data.layouts.manifest import FILE_COLUMNS, Table
+from lingen_kit.data.layouts.metadata import NAMES
 from lingen_kit.data.layouts.tables import first_columns
 
 
@@ -45,7 +46,8 @@ class CaptionTable:
         return [
             name
             for name, flaw in listing.files.items()
-            if name.lower().endswith(".csv") and "/" not in name and not flaw and self._fits(listing.path(name))
+            if name.lower().endswith(".csv") and "/" not in name and name not in NAMES
+            if not flaw and self._fits(listing.path(name))
         ]
 
     def _fits(self, path: str) -> bool:

@@ -15,7 +15,8 @@ from lingen_kit.data.layouts.class_folders import ClassFolders
 from lingen_kit.data.layouts.collect import Collector
 from lingen_kit.data.layouts.listing import Listing, list_files
 from lingen_kit.data.layouts.manifest import Table
-from lingen_kit.data.layouts.metadata import MetadataFiles
+from lingen_kit.data.layouts.metadata import NAMES, MetadataFiles
+from lingen_kit.data.layouts.remote import shown
 from lingen_kit.data.layouts.shard_lists import names_shards, read_shards
 from lingen_kit.data.layouts.shards import Shards
 from lingen_kit.data.layouts.sidecars import Sidecars
@@ -65,7 +66,7 @@ def read_index(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind] = 
         if printable(each) != each:
             raise ValueError(f"data.root {printable(each)} is not UTF-8; rename it")
     folder = Path(roots[0]).expanduser()
-    name = roots[0] if len(roots) == 1 else f"{roots[0]} and {len(roots) - 1} more"
+    name = shown(roots[0]) if len(roots) == 1 else f"{shown(roots[0])} and {len(roots) - 1} more"
     clips = Collector(str(folder) if folder.exists() and len(roots) == 1 else name, tuple(dict.fromkeys(kinds)))
     # Nothing here makes cycles, and Python's search for them would go through millions of clips again and again.
     searching = gc.isenabled()
@@ -115,20 +116,22 @@ def _no_root(root: Path) -> str:
 
 
 def _nothing_usable(index: Index, listing: Listing | None) -> str:
-    video, image = (", ".join(sorted(suffixes)) for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES))
-    how = (
-        "write a caption into a .txt file beside each clip, or one line per clip into metadata.jsonl:"
-        ' {"file_name": "clip.mp4", "text": "what the clip shows"}'
-    )
-    tables = [name for name in listing.files if name.endswith(SUFFIXES)] if listing else []
+    names = listing.files if listing else {}
+    tables = [name for name in names if name.endswith(SUFFIXES) and name.rpartition("/")[2] not in NAMES]
     hint = f"; to use the table {tables[0]} in it, set data.root to that file" if tables else ""
     named = first_of(f"  {path}: {reason}" for path, reason in index.unusable or index.ignored)
     if index.unusable:
-        return f"none of the {len(index.unusable):,} clips in {index.root} can be used; {how}{hint}:\n{named}"
-    kinds = f"files of these kinds: {video}; or, where images are clips: {image}"
-    if index.ignored:
+        count = len(index.unusable)
+        none = "the one clip" if count == 1 else f"none of the {count:,} clips"
+        start = f"{none} in {index.root} can{'not' * (count == 1)} be used"
+        if not any(reason.startswith("no caption: there is no") for _, reason in index.unusable):
+            return f"{start}:\n{named}"
         return (
-            f"{index.root} holds {len(index.ignored):,} files, none of them a clip to use; set data.root to a folder"
-            f" with {kinds}{hint}; ignored are:\n{named}"
+            f"{start}; write a caption into a .txt file beside each clip, or one line per clip into metadata.jsonl:"
+            f' {{"file_name": "clip.mp4", "text": "what the clip shows"}}{hint}:\n{named}'
         )
-    return f"{index.root} holds no clip; set data.root to a folder with {kinds}{hint}"
+    video, image = (", ".join(sorted(suffixes)) for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES))
+    fix = f"set data.root to a folder with files of these kinds: {video}; or, where images are clips: {image}{hint}"
+    if index.ignored:
+        return f"{index.root} holds no clip to use; {fix}; what it holds is ignored:\n{named}"
+    return f"{index.root} holds no clip; {fix}"

@@ -134,6 +134,8 @@ def _caption(row: dict[str, Any]) -> tuple[str, str]:
 
 def _stretch(row: dict[str, Any]) -> tuple[float, float | None]:
     """Start and end in seconds."""
+    if row.keys().isdisjoint(_STRETCH_COLUMNS):
+        return 0.0, None
     seconds: list[float | None] = []
     for column in _STRETCH_COLUMNS:
         cell = row.get(column)

@@ -46,8 +46,8 @@ def is_url(text: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """A URL without what follows `?`, which may be a key that nobody else should read."""
-    return url.partition("?")[0]
+    """A URL without what follows `?`, which may be a key that nobody else should read; a path as it is."""
+    return url.partition("?")[0] if is_url(url) else url
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ from lingen_kit.errors import MissingPackage
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?\.?[0-9]*([eE][-+]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
 _NO_NUMBERS = frozenset(["", "nan", "inf", "-inf", "none", "null"])
 
 _decode_json = json.JSONDecoder(parse_constant=lambda _: None).decode  # NaN and Infinity are no JSON; they say nothing
@@ -117,7 +117,7 @@ def _read_jsonl(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if line.isspace():
             continue
         try:
-            row = _decode_json(line)
+            row = _decode_json(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             yield number, f"it is not valid JSON ({error.msg}, column {error.colno}); {expected}"
         except (RecursionError, ValueError):  # a number of thousands of digits is a ValueError

@@ -1,6 +1,8 @@
 """Tables of clips: Hugging Face metadata files, Open-Sora's CSV, manifests; as jsonl, csv and parquet."""
 
+import datetime
 import json
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from pyarrow import parquet
 from lingen_kit.data.clip import Index, split
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.layouts.tables import number_or_text
+from lingen_kit.errors import MissingPackage
 from tests.data.layouts.conftest import Fill, write_lines
 
 
@@ -72,8 +75,6 @@ def test_all_tables_say_the_same(fill: Fill, suffix: str, whole_folder: bool) ->
 
 
 def test_parquet_types_become_plain_json(fill: Fill) -> None:
-    import datetime
-
     root = fill("a.mp4", captions=False)
     row = {"file_name": "a.mp4", "text": "one", "day": datetime.date(2020, 2, 3), "price": Decimal("1.5"),
            "raw": b"\0", "box": {"x": [1, float("inf")]}, "image": {"bytes": b"\0", "path": "x"}}  # fmt: skip
@@ -270,6 +271,14 @@ def test_tables_that_are_none_say_why(fill: Fill, name: str, content: bytes, mes
         read_index(root)
 
 
+def test_parquet_without_pyarrow_says_what_to_install(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill("a.mp4", captions=False)
+    write_table(root / "metadata.parquet", [{"file_name": "a.mp4", "text": "one"}])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingPackage, match=r'needs pyarrow: pip install "lingen_kit\[parquet\]"'):
+        read_index(root)
+
+
 def test_metadata_that_cannot_be_opened_is_not_passed_over(fill: Fill) -> None:
     root = fill("a.mp4")
     (root / "metadata.jsonl").symlink_to("gone.jsonl")
@@ -279,8 +288,9 @@ def test_metadata_that_cannot_be_opened_is_not_passed_over(fill: Fill) -> None:
 
 @pytest.mark.parametrize(
     "cell,value",
-    [("12", 12), ("-3", -3), ("007", "007"), ("0.5", 0.5), (".5", 0.5), ("1e3", 1000.0), ("1e999", None), ("nan", None),
-     ("NaN", None), ("", None), (" ", None), ("-", "-"), (".", "."), ("1_000", "1_000"), ("a b", "a b"), ("1.2.3", "1.2.3")],
+    [("12", 12), ("-3", -3), ("007", "007"), ("0.5", 0.5), (".5", 0.5), ("1e3", 1000.0), ("1e999", None),
+     ("nan", None), ("NaN", None), ("", None), (" ", None), ("-", "-"), (".", "."), ("1_000", "1_000"), ("a b", "a b"),
+     ("1.2.3", "1.2.3")],
 )  # fmt: skip
 def test_cells_are_numbers_texts_or_nothing(cell: str, value: object) -> None:
     assert number_or_text(cell) == value

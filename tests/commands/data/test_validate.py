@@ -1,0 +1,309 @@
+"""`data validate` finds what is wrong with files, once, and says it."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lingen_kit.data.measuring import Job, measure
+from lingen_kit.data.validation import judge, judge_caption, judge_stretch
+from tests.commands.data.footage import captioned, encode, snapshot
+from tests.data.damage import DAMAGES, make_damaged_folder
+
+Front = Callable[..., None]
+
+
+def exit_code(front: Front, *words: object) -> int:
+    try:
+        front("data", "validate", *words)
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def report(out: Path) -> dict[str, Any]:
+    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
+def problems(out: Path) -> dict[str, list[str]]:
+    """Reasons by file."""
+    found = {entry["file"]: [problem["reason"] for problem in entry["problems"]] for entry in report(out)["files"]}
+    return {file: reasons for file, reasons in found.items() if reasons}
+
+
+@pytest.fixture
+def clips(run_dir: Path) -> Path:
+    """A folder of three clips that are fine."""
+    folder = run_dir / "clips"
+    for number in range(3):
+        captioned(encode(folder / f"{number}.mp4", shade=10 * number), f"clip {number}")
+    return folder
+
+
+def test_real_videos_are_fine_and_measured(
+    run_dir: Path, real_videos: dict[str, Path], lingen: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_dir / "clips"
+    folder.mkdir()
+    for name, path in real_videos.items():
+        captioned(Path(shutil.copy(path, folder / name)), "a caption")
+    assert exit_code(lingen, folder, "--workers", 1) == 0
+    assert "3 files (" in capsys.readouterr().out
+    found = {entry["file"]: entry["found"] for entry in report(run_dir / "clips_validate")["files"]}
+    # The numbers are those of ffprobe.
+    bikes = found["bikes.mp4"]
+    assert (bikes["codec"], bikes["width"], bikes["height"], bikes["frames"]) == ("h264", 640, 272, 250)
+    assert bikes["seconds"] == pytest.approx(10.0)
+    assert bikes["declared"] == {"fps": 25.0, "frames": 250, "seconds": 10.0}
+    assert found["bigbuckbunny.mp4"]["frames"] == 132
+    assert (run_dir / "clips_validate" / "problems.csv").read_text() == "file,kind,reason\n"
+
+
+def test_each_damage_is_found(run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = make_damaged_folder(run_dir / "clips", count=len(DAMAGES))
+    before = snapshot(run_dir / "clips")
+    assert exit_code(lingen, run_dir / "clips", "--workers", 2) == 1
+    assert snapshot(run_dir / "clips") == before
+    output = capsys.readouterr()
+    found = report(run_dir / "clips_validate")
+    verdicts = {
+        entry["file"]: next((problem["kind"] for problem in entry["problems"]), "fine") for entry in found["files"]
+    }
+    assert verdicts.keys() == expected.keys()
+    wrong = {file: verdicts[file] for file, verdict in expected.items() if verdict not in ("any", verdicts[file])}
+    assert wrong == {}
+    table = (run_dir / "clips_validate" / "problems.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(table.splitlines()))
+    assert {row["file"] for row in rows if row["kind"] == "unusable"} == {
+        file for file, verdict in verdicts.items() if verdict == "unusable"
+    }
+    reasons = {row["file"].split(" ", 1)[1].rpartition(".")[0]: row["reason"] for row in rows}
+    assert reasons["zero bytes"] == "the file is empty (0 bytes)"
+    assert reasons["error page"] == "it is a web page, not a video"
+    assert "cut off" in reasons["cut, index lost"]
+    assert reasons["mp4 named webm"] == "its name ends in .webm, and its content is that of a .mp4 file"
+    assert all(row["reason"] in output.out for row in rows if row["kind"] == "unusable")
+    counts = found["counts"]
+    assert counts["files"] == len(DAMAGES) == counts["fine"] + counts["warning"] + counts["unusable"]
+    assert f"{counts['unusable'] / counts['files']:.1%} of the files are unusable" in output.err
+
+
+def test_few_bad_files_may_be_allowed(clips: Path, lingen: Front) -> None:
+    (clips / "2.mp4").write_bytes(b"")
+    assert exit_code(lingen, clips, "--workers", 0) == 1
+    assert exit_code(lingen, clips, "--workers", 0, "--max-bad-share", 0.34) == 0
+    assert exit_code(lingen, clips, "--workers", 0, "--max-bad-share", 0.33) == 1
+
+
+def test_only_what_changed_is_decoded_again(clips: Path, lingen: Front) -> None:
+    journal = Path("clips_validate/journal.jsonl")
+    exit_code(lingen, clips, "--workers", 1)
+    first, once = report(Path("clips_validate")), journal.read_text()
+    exit_code(lingen, clips, "--workers", 1)
+    assert journal.read_text() == once
+    assert report(Path("clips_validate")) == first
+    encode(clips / "1.mp4", count=30)
+    exit_code(lingen, clips, "--workers", 1)
+    added = [json.loads(line)["key"] for line in journal.read_text().removeprefix(once).splitlines()]
+    assert len(added) == 1 and added[0].startswith("1.mp4 ")
+    assert [entry["found"]["frames"] for entry in report(Path("clips_validate"))["files"]] == [24, 30, 24]
+
+
+def test_quick_and_whole_checks_keep_their_results(clips: Path, lingen: Front) -> None:
+    data = bytearray((clips / "1.mp4").read_bytes())
+    place = data.index(b"mdat")
+    start, end = place + 1000, min(place + 1400, len(data))
+    data[start:end] = bytes(end - start)  # damage behind the first frame
+    (clips / "1.mp4").write_bytes(data)
+    assert exit_code(lingen, clips, "--workers", 1) == 1
+    whole = Path("clips_validate/journal.jsonl").read_text()
+    exit_code(lingen, clips, "--workers", 1, "--quick")
+    entry = report(Path("clips_validate"))["files"][0]
+    assert entry["found"]["frames"] is None and entry["found"]["seconds"] == pytest.approx(2.0)
+    exit_code(lingen, clips, "--workers", 1)
+    assert Path("clips_validate/journal.jsonl").read_text().startswith(whole)
+    assert len(Path("clips_validate/journal.jsonl").read_text().splitlines()) == 7
+    assert "1.mp4" in problems(Path("clips_validate"))
+
+
+def test_quick_finds_what_was_cut_off(clips: Path, lingen: Front) -> None:
+    path = encode(clips / "0.mkv", count=48)
+    captioned(path, "cut")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert exit_code(lingen, clips, "--workers", 1, "--quick") == 1
+    assert list(problems(Path("clips_validate"))) == ["0.mkv"]
+    assert problems(Path("clips_validate"))["0.mkv"][0].startswith(("it ends early", "it cannot be decoded after"))
+
+
+def test_stretches_are_checked_and_their_file_decoded_once(clips: Path, lingen: Front) -> None:
+    lines = [
+        {"file_name": "clips/0.mp4", "text": "inside", "start": 0.5, "end": 1.5},
+        {"file_name": "clips/0.mp4", "text": "to the end", "start": 1.0},
+        {"file_name": "clips/1.mp4", "text": "beyond", "start": 0.0, "end": 9.0},
+        {"file_name": "clips/2.mp4", "text": "behind", "start": 3.0, "end": 4.0},
+    ]
+    Path("list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert exit_code(lingen, "list.jsonl", "--workers", 1) == 1
+    out = Path("list_validate")
+    assert len((out / "journal.jsonl").read_text().splitlines()) == 1 + 3
+    assert problems(out) == {
+        "clips/1.mp4": ["a clip ends at 9 s, and the file after 2.00 s"],
+        "clips/2.mp4": ["a clip starts at 3 s, and the file ends after 2.00 s"],
+    }
+
+
+def test_images_can_be_checked(run_dir: Path, lingen: Front) -> None:
+    skimage = pytest.importorskip("skimage")
+    source = Path(skimage.__file__).parent / "data" / "astronaut.png"
+    folder = run_dir / "pictures"
+    folder.mkdir()
+    captioned(Path(shutil.copy(source, folder / "whole.png")), "an astronaut")
+    captioned(Path(shutil.copy(source, folder / "named wrong.jpg")), "an astronaut")
+    (folder / "torn.png").write_bytes(source.read_bytes()[:9000])
+    captioned(folder / "torn.png", "an astronaut")
+    assert exit_code(lingen, folder, "--kinds", "image", "--workers", 1) == 1
+    found = problems(Path("pictures_validate"))
+    assert list(found) == ["named wrong.jpg", "torn.png"]
+    assert found["named wrong.jpg"] == ["its name ends in .jpg, and its content is that of a .png file"]
+    entry = report(Path("pictures_validate"))["files"][2]["found"]
+    assert (entry["width"], entry["height"], entry["frames"]) == (512, 512, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], "nowhere"),
+        (["clips", "--workers", "-1"], "-1 is below 0"),
+        (["clips", "--max-bad-share", "2"], "2 is not between 0 and 1"),
+        (["clips", "--out", "clips/results"], "inside the data"),
+        (["clips", "--out", "clips/0.mp4"], "inside the data"),
+        (["clips", "--timeout", "0"], "0 is not above 0"),
+        (["clips", "--qiuck"], "--qiuck"),
+    ],
+)
+def test_wrong_usage_is_told(
+    clips: Path, lingen: Front, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    before = snapshot(clips.parent)
+    assert exit_code(lingen, *words) == 2
+    assert says in capsys.readouterr().err
+    assert snapshot(clips.parent) == before
+
+
+def test_a_check_of_the_current_folder_writes_nothing_into_it(
+    clips: Path, lingen: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clips)
+    before = snapshot(clips)
+    assert exit_code(lingen, ".") == 2
+    assert exit_code(lingen, ".", "--out", "../found", "--workers", 0) == 0
+    assert snapshot(clips) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills processes")
+def test_a_check_that_was_killed_goes_on(run_dir: Path, real_videos: dict[str, Path], lingen: Front) -> None:
+    count = 30
+    folder = run_dir / "clips"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:02d}.mp4").symlink_to(real_videos["carphone_pristine.mp4"])
+        captioned(folder / f"{number:02d}.mp4", "a man in a car")
+    root = str(Path(__file__).parents[3])
+    journal = run_dir / "killed" / "journal.jsonl"
+    words = [sys.executable, "-m", "lingen_kit", "data", "validate", str(folder), "--out", "killed", "--workers", "1"]
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not (journal.exists() and journal.read_bytes().count(b"\n") > 6):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = journal.read_text()
+    assert 6 < len(killed.splitlines()) < 1 + count
+    assert not (run_dir / "killed" / "report.json").exists()
+
+    assert exit_code(lingen, folder, "--out", "killed", "--workers", 1) == 0
+    assert exit_code(lingen, folder, "--out", "undisturbed", "--workers", 2) == 0
+    assert report(run_dir / "killed") == report(run_dir / "undisturbed")
+    whole_lines = killed[: killed.rindex("\n") + 1]
+    assert journal.read_text().startswith(whole_lines)
+    keys = [json.loads(line)["key"] for line in journal.read_text().splitlines()[1:]]
+    assert len(keys) == len(set(keys)) == count  # each was decoded once
+
+
+FINE = {
+    "container": "mov,mp4,m4a,3gp,3g2,mj2", "codec": "h264", "pixels": "yuv420p", "width": 64, "height": 48,
+    "declared": {"fps": 10.0, "frames": 100, "seconds": 10.0}, "frames": 100, "seconds": 10.0, "damaged": 0,
+    "damaged_at": None, "backwards": 0, "untimed": 0, "error": None, "complaint": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"frames": 98, "seconds": 9.8}, []),
+        (
+            {"frames": 95, "seconds": 9.5},
+            ["warning: it says that it holds 100 frames, and holds 95", "warning: it says"],
+        ),
+        ({"frames": 60, "seconds": 6.0}, ["unusable: it ends early: 60 of 100 frames"]),
+        ({"frames": None, "seconds": 6.0}, ["unusable: it ends early: after 6.00 of 10.00 s"]),
+        ({"damaged": 3, "damaged_at": 1.5}, ["unusable: 3 of its frames are damaged, the first at 1.50 s"]),
+        (
+            {"error": "torn (FFmpeg)", "frames": 9, "seconds": 0.9},
+            ["unusable: it cannot be decoded after 0.90 s: torn"],
+        ),
+        ({"backwards": 4}, ["warning: 4 of its frames have a time no later"]),
+        ({"untimed": 4}, ["warning: 4 of its frames have no time stamp"]),
+        ({"declared": {"fps": None, "frames": 100, "seconds": 10.0}}, ["warning: it does not say how many frames"]),
+        (
+            {"declared": {"fps": 90000.0, "frames": 100, "seconds": 10.0}},
+            ["warning: it claims 90000 frames per second"],
+        ),
+        ({"declared": {"fps": float("nan"), "frames": 100, "seconds": 10.0}}, ["warning: it claims nan frames"]),
+        ({"width": 0}, ["warning: its width of 0 pixels is implausible"]),
+        ({"width": 1 << 20}, ["warning: its width of 1048576 pixels is implausible"]),
+        ({"complaint": "mmco: unref short failure"}, ["warning: FFmpeg complains while decoding: mmco"]),
+        ({"container": "matroska,webm"}, ["warning: its name ends in .mp4, and its content is that of a .webm file"]),
+    ],
+)
+def test_the_judge(change: dict, expected: list[str]) -> None:
+    found = [f"{kind}: {reason}" for kind, reason in judge(FINE | change, Job("a.mp4", "video", False))]
+    assert len(found) == len(expected)
+    assert all(one.startswith(start) for one, start in zip(found, expected, strict=True)), found
+
+
+def test_captions_and_stretches() -> None:
+    assert judge_caption("a cat\nsits") == []
+    assert [len(judge_caption(text)) for text in ("x" * 3000, "a \ufffd cat", "a \x07 cat")] == [1, 1, 1]
+    assert judge_stretch(0.0, 2.05, 2.0, 12.0) == []  # a rounding of the last frame
+    assert [problem.kind for problem in judge_stretch(0.0, 5.0, 2.0, 12.0)] == ["warning"]
+    assert [problem.kind for problem in judge_stretch(2.0, None, 2.0, 12.0)] == ["unusable"]
+    assert [problem.kind for problem in judge_stretch(1.0, 0.5, 2.0, 12.0)] == ["unusable"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov", ".ts"])
+def test_containers_are_measured_alike(tmp_path: Path, suffix: str) -> None:
+    """Among them AVI, which stores frames out of order and no times."""
+    path = encode(tmp_path / f"clip{suffix}", count=30, fps=10)
+    job = Job(path, "video", False)
+    found = measure(job)
+    assert (found["frames"], found["backwards"], found["damaged"], found["error"]) == (30, 0, 0, None)
+    assert found["seconds"] == pytest.approx(3.0, abs=0.02)
+    assert judge(found, job) == []
+
+
+def test_help_names_the_exit_codes(lingen: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lingen, "--help") == 0
+    assert "exit code: 0 all is well" in capsys.readouterr().out
+    lingen("data", "--help")
+    assert "  validate  " in capsys.readouterr().out
