@@ -11,7 +11,6 @@ Letters: C channels (3), T frames, H height, W width.
 import math
 from dataclasses import dataclass
 
-import av
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
@@ -21,9 +20,8 @@ from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
-_FILTER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND  # without the second, some widths get garbage at the edge
-# The loader's workers are the parallelism; from 17 on PyAV resizes on all cores unless told not to.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+# Without SWS_ACCURATE_RND, for which PyAV has a name from 18 on, some widths get garbage at the edge.
+_FILTER = Interpolation.BICUBIC.value | 0x40000
 _MOST_WASTE = 4  # times the wanted area that may be resized before the crop, rather than cropping first
 
 
@@ -139,7 +137,8 @@ class Fitter:
         return VideoFrame.from_ndarray(np.stack([red, green, blue], axis=-1), format="rgb24")
 
     def _reformat(self, frame: VideoFrame, height: int, width: int) -> VideoFrame:
-        return self._reformatter.reformat(frame, width, height, format="gbrp", interpolation=_FILTER, **_ONE_THREAD)
+        # The loader's workers are the parallelism; PyAV would resize on all cores.
+        return self._reformatter.reformat(frame, width, height, format="gbrp", interpolation=_FILTER, threads=1)
 
 
 def _planes(frame: VideoFrame) -> list[Pixels]:

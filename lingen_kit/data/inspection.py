@@ -18,6 +18,7 @@ from lingen_kit.data.naming import file_of, key_of_file, relative_name
 
 Assign = Callable[[Clip, VideoInfo], "str | tuple[int, int, int]"]
 
+_VERSION = 1  # of what is measured of a file; another one has all files looked into anew
 _PICTURES = 60
 _PICTURE_SIDE = 320
 _SECONDS = (0, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 60, 120, 300, 600, 1800, 3600, math.inf)
@@ -75,7 +76,7 @@ def inspect(
     """
     import av
 
-    settings = {"verb": "inspect", "ffmpeg": av.ffmpeg_version_info}
+    settings = {"verb": "inspect", "version": _VERSION, "ffmpeg": av.ffmpeg_version_info}
     keys = [key_of_file(clip) for clip in index.clips]
     sources = {key: clip.path for key, clip in zip(keys, index.clips, strict=True)}
 
@@ -146,6 +147,8 @@ def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
     files = {clip["file"]: clip for clip in good}
     captions = Counter(clip["caption"] for clip in clips)
     words = Counter(word for clip in clips for word in _words(clip["caption"]) if word not in _COMMON)
+    for number in [word for word in words if word.isdecimal()]:
+        del words[number]
     unusable = [(relative_name(path, index.root), reason) for path, reason in index.unusable]
     unusable += [(clip["name"], clip["error"]) for clip in clips if "error" in clip]
     same = _repeated((clip["digest"], name) for name, clip in files.items())

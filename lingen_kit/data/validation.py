@@ -17,6 +17,7 @@ from lingen_kit.data.media import FilePart, Kind
 from lingen_kit.data.naming import file_of, key_of_file, relative_name
 from lingen_kit.page import write
 
+_VERSION = 1  # of what is measured of a file; another one has all files checked anew
 _LONG_CAPTION = 2000  # characters: text encoders read 77 to 512 tokens
 _MISSING_SHARE = 0.05  # containers are often off by a frame or two; a file that lacks more than this was cut off
 _MISSING_FRAMES = 2
@@ -99,7 +100,7 @@ def check(index: Index, out: Path, *, workers: int, quick: bool, timeout: float)
         {keys[path]: job for path, job in jobs.items()},
         out / "journal.jsonl",
         workers=workers,
-        settings={"verb": "validate", "ffmpeg": av.ffmpeg_version_info},
+        settings={"verb": "validate", "version": _VERSION, "ffmpeg": av.ffmpeg_version_info},
         label="checking files",
         timeout=timeout,
     )

@@ -49,17 +49,19 @@ def do(order: tuple[str, Any]) -> dict[str, Any]:
             raise KeyError(value)
         case "poison":
             _poisoned = True
+        case "long nap":
+            time.sleep(60)
         case "slow square":
             time.sleep(0.05)
             return {"square": value**2}
     return {"pid": os.getpid()}
 
 
-def run(ledger: str, journal: str, count: int, workers: int) -> None:
-    """`run_jobs` on slow squares; for tests that kill it."""
+def run(ledger: str, journal: str, word: str, count: int, workers: int) -> None:
+    """`run_jobs` on the numbers up to `count`; for tests that kill it."""
     from lingen_kit.data.jobs import run_jobs
 
     os.environ["LEDGER"] = ledger
-    items = {f"item {i}": ("slow square", i) for i in range(count)}
+    items = {f"item {i}": (word, i) for i in range(count)}
     found = run_jobs(do, items, Path(journal), workers=workers, settings={}, label="slowly")
     print([found[key].value["square"] for key in items])

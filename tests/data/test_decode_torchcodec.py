@@ -87,7 +87,7 @@ def test_short_files_parts_and_damage(encode: Encode, tmp_path: Path) -> None:
     assert read_numbers(read_clip(part, frames=3, fps=30, start=0.3, decoder="torchcodec", **SIZE)) == [9, 10, 11]
     damaged = encode("damaged", H264)
     damage(damaged)
-    with pytest.raises(UnreadableVideo, match="torchcodec|FFmpeg"):
+    with pytest.raises(UnreadableVideo, match=r"torchcodec|FFmpeg"):
         read_clip(damaged, frames=90, fps=30, decoder="torchcodec", **SIZE)
     counted = encode("counted", Encoding("libx264", "yuv420p", ".avi", H264.options))
     with pytest.raises(UnreadableVideo, match="decoder=pyav counts them"):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 from PIL import Image
 
 from lingen_kit.data.frame import Fitter, to_float, upright_size
 
 PHOTOS = {name: getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea")}
-FULL_CHROMA = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+FULL_CHROMA = Interpolation.BICUBIC.value | 0x40000 | 0x2000  # FFmpeg's SWS_ACCURATE_RND and SWS_FULL_CHR_H_INT
 
 
 def fit(frame: av.VideoFrame, height: int, width: int, **options: object) -> np.ndarray:
@@ -89,10 +89,6 @@ def test_colors_follow_the_tags_of_the_file(space: str | None, full: bool, size:
             frame.colorspace = {"ITU709": 1, "ITU601": 6, "BT2020": 9}[space]  # FFmpeg's AVCOL_SPC numbers
         picture = fit(frame, *size)
         assert np.abs(picture.astype(int) - color).max() <= 3, (color, picture[0, 0])
-
-
-def test_tags_of_color_are_those_of_ffmpeg() -> None:
-    assert (int(Colorspace.ITU709), int(Colorspace.BT2020)) == (1, 9)
 
 
 def ramp(height: int, width: int) -> av.VideoFrame:

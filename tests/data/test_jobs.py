@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -169,13 +170,25 @@ def test_a_journal_that_cannot_grow_keeps_whole_lines(tmp_path: Path) -> None:
     assert hint in done.stderr
 
 
-def start(tmp_path: Path, count: int) -> subprocess.Popen:
-    code = f"from tests.data.errands import run; run({str(tmp_path / 'ledger')!r}, {str(tmp_path / 'j')!r}, {count}, 2)"
+def start(tmp_path: Path, word: str, count: int) -> subprocess.Popen:
+    arguments = (str(tmp_path / "ledger"), str(tmp_path / "j"), word, count, 2)
     root = str(Path(__file__).parents[2])
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", f"from tests.data.errands import run; run{arguments!r}"],
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": root}, start_new_session=True,
     )  # fmt: skip
+
+
+def count_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def members(session: int) -> list[int]:
@@ -194,25 +207,18 @@ def members(session: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, how: signal.Signals) -> None:
-    first = start(tmp_path, 40)
-    until = time.monotonic() + 30
-    while time.monotonic() < until and not (
-        (tmp_path / "j").exists() and (tmp_path / "j").read_bytes().count(b"\n") > 8
-    ):
-        time.sleep(0.01)
+    first = start(tmp_path, "slow square", 40)
+    wait_for(lambda: count_lines(tmp_path / "j") > 8)
     if how is signal.SIGINT:
         os.killpg(first.pid, how)  # as Ctrl-C does
     else:
         first.kill()
     first.communicate(timeout=10)
-    until = time.monotonic() + 10
-    while members(first.pid) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert members(first.pid) == []  # the workers have left as well
-    done = len((tmp_path / "j").read_bytes().splitlines()) - 1
+    wait_for(lambda: not members(first.pid), 10)
+    done = count_lines(tmp_path / "j") - 1
     assert 8 <= done < 40
 
-    second = start(tmp_path, 40)
+    second = start(tmp_path, "slow square", 40)
     output, errors = second.communicate(timeout=30)
     assert output.strip() == str([i**2 for i in range(40)]), errors
     assert f"{40}/40" in errors
@@ -220,6 +226,16 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, how: signal.Signals) -> N
     assert 40 <= len((tmp_path / "ledger").read_text().splitlines()) <= 42
     keys = [line["key"] for line in lines(tmp_path / "j")[1:]]
     assert sorted(keys) == sorted(f"item {i}" for i in range(40))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_no_worker_outlives_a_killed_run(tmp_path: Path) -> None:
+    """Not even one that is busy with a file for a long time."""
+    process = start(tmp_path, "long nap", 2)
+    wait_for(lambda: count_lines(tmp_path / "ledger") == 2)
+    process.kill()
+    process.communicate(timeout=10)
+    wait_for(lambda: not members(process.pid), 10)
 
 
 def test_one_run_at_a_time_writes_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,11 +25,13 @@ def main(verb: str, arguments: list[str]) -> None:
     from lingen_kit.data.curation.measure import measure_all
     from lingen_kit.data.curation.results import MANIFEST, write_results
     from lingen_kit.data.curation.review import write_pages
+    from lingen_kit.data.curation.uncaptioned import read_index_with_uncaptioned
     from lingen_kit.data.layouts import read_index
 
     pipeline = read_pipeline(options.config)
     decisions = read_decisions(options.decisions)
-    index = read_index(options.data, kinds(options))
+    read = read_index_with_uncaptioned if options.uncaptioned else read_index
+    index = read(options.data, kinds(options))
     _check_files(index.clips)
     out.mkdir(parents=True, exist_ok=True)
     measured = measure_all(
@@ -74,7 +76,7 @@ def _table(verdict: Verdict) -> str:
         for stage in verdict.funnel
     ]
     kept = verdict.kept
-    lines.append(f"\n{len(kept)} clips kept, {sum(clip.seconds for clip in kept) / 60:.1f} minutes")
+    lines.append(f"\n{verdict.origin}; {len(kept)} clips kept, {sum(clip.seconds for clip in kept) / 60:.1f} minutes")
     return "\n".join(lines)
 
 
@@ -132,6 +134,11 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help="what a person decided: files that the review page saved; they overrule every filter",
+    )
+    add(
+        "--uncaptioned",
+        action="store_true",
+        help="take files without a caption too; their clips are kept once a person has written captions on the page",
     )
     add("--review", type=positive, default=2000, metavar="N", help="clips on the review pages (default 2000)")
     return parser

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from lingen_kit.data.media import Kind
@@ -59,7 +60,8 @@ def output_folder(data: str, verb: str, wanted: Path | None) -> Path:
         ValueError: If it lies within the data, or is a file.
     """
     source = Path(data).expanduser().resolve()
-    name = source.stem if source.is_file() else source.name or "data"
+    name = source.name if source.is_dir() else source.name.removesuffix(source.suffix)
+    name = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "data"  # a pattern of shards has braces, a URL more
     out = wanted.expanduser() if wanted else Path(f"{name}_{verb}")
     if source.is_dir() and out.resolve().is_relative_to(source):
         raise ValueError(f"the results would go to {out}, inside the data; name a folder outside {source} with --out")

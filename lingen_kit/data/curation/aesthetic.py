@@ -24,7 +24,7 @@ WHERE = (
     " https://huggingface.co/openai/clip-vit-large-patch14 (code MIT; the model card leaves deployment to you);"
     " head: sa_0_4_vit_l_14_linear.pth from https://github.com/LAION-AI/aesthetic-predictor (MIT), or"
     " sac+logos+ava1-l14-linearMSE.pth from https://github.com/christophschuhmann/improved-aesthetic-predictor"
-    " (Apache-2.0)"
+    " (read its license there)"
 )
 """Which files to get, and their licenses."""
 

@@ -66,6 +66,8 @@ class CaptionQuality(Filter):
         "caption_boilerplate": "number of boilerplate phrases, such as 'stock footage'",
     }
 
+    judges_captions = True
+
     def __init__(
         self,
         min_words: int = 3,

@@ -16,8 +16,8 @@ from lingen_kit.data.journal import Outcome
 if TYPE_CHECKING:
     from lingen_kit.data.curation.filter import Measured
 
-READABLE, PERSON = "Readable", "Person"
-"""Stages that are no filters: what cannot be decoded, and what a person decided."""
+READABLE, PERSON, CAPTIONED = "Readable", "Person", "Captioned"
+"""Stages that are no filters: what cannot be decoded, what a person decided, and what nobody has captioned."""
 
 
 @dataclass
@@ -54,6 +54,12 @@ class Verdict:
     reports: dict[str, Any] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     overruled: list[str] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        """Where the candidates come from, in words."""
+        readable = self.funnel[0].before - self.funnel[0].dropped
+        return f"{readable} of {self.funnel[0].before} in the data set can be read; they make {len(self.clips)} clips"
 
     @property
     def kept(self) -> list[Candidate]:
@@ -119,7 +125,8 @@ def decide(
             reasons = each.choose(left, rejected, {clip.name: series[clip.name][place] for clip in left + rejected})
             verdict.reports[name] = each.report()
         else:
-            reasons = {clip.name: reason for clip in left if (reason := each.keep(clip.scores)) is not None}
+            judged = [clip for clip in left if clip.caption or not each.judges_captions]
+            reasons = {clip.name: reason for clip in judged if (reason := each.keep(clip.scores)) is not None}
         for candidate in left:
             if candidate.name not in reasons:
                 continue
@@ -129,6 +136,12 @@ def decide(
                 candidate.dropped_by, candidate.reason = name, reasons[candidate.name]
         verdict.funnel.append(Stage(name, len(left), len(left) - len(verdict.kept)))
     verdict.overruled = list(dict.fromkeys(verdict.overruled))
+    left = verdict.kept
+    if not all(clip.caption for clip in verdict.clips):  # last, so that captions are asked for where they are worth it
+        for candidate in left:
+            if not candidate.caption:
+                candidate.dropped_by, candidate.reason = CAPTIONED, "it has no caption yet: write one here"
+        verdict.funnel.append(Stage(CAPTIONED, len(left), len(left) - len(verdict.kept)))
     return verdict
 
 

@@ -135,6 +135,8 @@ class Filter(ABC):
     """Options on which the measure depends; a change of others decides anew and measures nothing."""
     version: ClassVar[int] = 1
     """Of the measure; to be raised with every change of the code that changes what comes out of it."""
+    judges_captions: ClassVar[bool] = False
+    """Whether it looks at the caption alone; then it has no say in a clip that has none yet."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Modules that it imports beyond the kit's own requirements."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lingen_kit.data.curation.decide import READABLE, Verdict
 from lingen_kit.data.curation.filter import Candidate
+from lingen_kit.data.media import kind_of
 from lingen_kit.page import write
 
 MANIFEST = "manifest.jsonl"
@@ -36,15 +37,11 @@ def write_results(out: Path, verdict: Verdict, about: Mapping[str, Any]) -> None
 
 def manifest_row(clip: Candidate) -> dict[str, Any]:
     """A kept clip as the data modules read it: its own columns, then ours. The path is absolute."""
-    row = {
-        **clip.attributes,
-        "file_name": str(clip.path.resolve()),
-        "text": clip.caption,
-        "start": round(clip.start, 3),
+    row = {**clip.attributes, "file_name": str(clip.path.resolve()), "text": clip.caption}
+    if kind_of(clip.path) == "video":
         # Downward, so that rounding never asks for more than there is.
-        "end": math.floor(clip.end * 1000 + 1e-6) / 1000,
-        **_plain(clip.scores),
-    }
+        row |= {"start": round(clip.start, 3), "end": math.floor(clip.end * 1000 + 1e-6) / 1000}
+    row |= _plain(clip.scores)
     if clip.decision == "keep":
         row["decided_by"] = "person"
     if clip.captioned:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lingen_kit.data.clip import Clip, Index
 from lingen_kit.data.curation.config import Pipeline
-from lingen_kit.data.curation.decide import PERSON, Verdict, labels
+from lingen_kit.data.curation.decide import CAPTIONED, PERSON, Verdict, labels
 from lingen_kit.data.curation.decisions import FORMAT
 from lingen_kit.data.curation.distribution import histogram
 from lingen_kit.data.curation.filter import Candidate, Limit, plain, unpack
@@ -53,6 +53,7 @@ def write_pages(
         The pages.
     """
     order = {stage.name: place for place, stage in enumerate(verdict.funnel)}
+    order[CAPTIONED] = -1  # those that need a person next come right after the kept ones
     clips = sorted(verdict.clips, key=lambda clip: (not clip.kept, order.get(clip.dropped_by or "", 0)))[:most]
     limits = _limits(pipeline)
     count = max(1, math.ceil(len(clips) / ON_A_PAGE))
@@ -92,6 +93,7 @@ def _summary(verdict: Verdict, index: Index, shown: int) -> str:
     parts = [
         f"<p><strong>{len(kept)} of {len(verdict.clips)} clips kept</strong>,"
         f" {sum(clip.seconds for clip in kept) / 60:.1f} minutes. {escape(index.layout)}.</p>",
+        f"<p>{escape(verdict.origin)}.</p>",
         "<h2>What each filter dropped</h2>",
         '<div class="scroll"><table><thead><tr><th scope="col">filter</th><th scope="col" class="number">clips</th>'
         '<th scope="col" class="number">dropped</th><th scope="col" class="number">left</th></tr></thead>'
@@ -154,7 +156,7 @@ def _distributions(verdict: Verdict, pipeline: Pipeline, limits: Mapping[str, Li
 
 
 def _tools(clips: Sequence[Candidate], pipeline: Pipeline) -> str:
-    reasons = dict.fromkeys([*labels(pipeline.filters), PERSON])
+    reasons = dict.fromkeys([CAPTIONED, *labels(pipeline.filters), PERSON])
     counts = {name: sum(clip.dropped_by == name for clip in clips) for name in reasons}
     by = "".join(
         f'<option value="by {escape(name)}">dropped: {escape(name)} ({count})</option>'

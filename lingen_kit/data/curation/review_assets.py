@@ -11,7 +11,7 @@ STYLE = """
 .tools .count { flex: 1; font-size: .85rem; line-height: 1.3; }
 .tools .primary { background: var(--accent); border-color: var(--accent); color: var(--ground); font-weight: 600; }
 .clips { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr));
-  align-items: stretch; list-style: none; margin: 0; padding: 0; }
+  align-items: start; list-style: none; margin: 0; padding: 0; }
 .clip { display: flex; flex-direction: column; min-width: 0; background: var(--card); border-radius: .6rem;
   border: 2px solid transparent; overflow: hidden; scroll-margin: 5rem 0 1rem; }
 .clip[hidden] { display: none; }

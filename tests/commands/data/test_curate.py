@@ -341,6 +341,29 @@ def test_archives_are_refused_before_anything_is_decoded(
     assert not passes
 
 
+def test_captions_can_be_written_by_hand(
+    lingen: Run, clips: Path, run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """A folder without any caption: the filters choose, a person captions, and that is the manifest."""
+    films = run_dir / "films"
+    films.mkdir()
+    for name in ("two.mp4", "black.mp4"):
+        shutil.copy(clips / name, films)
+    words = ["data", "curate", films, "--out", "out", "--workers", 0, "--config", config(run_dir / "a.yaml")]
+    with pytest.raises(SystemExit):
+        lingen(*words)
+    capsys.readouterr()
+    lingen(*words, "--uncaptioned")
+    assert "Captioned              2         2         0" in capsys.readouterr().out
+    found = scores(run_dir / "out")
+    assert found["two.mp4#0-1.9"]["dropped_by"] == "Captioned" and found["black.mp4"]["dropped_by"] == "Exposure"
+    text = {"two.mp4#0-1.9": {"text": "a cat looks to the left"}, "two.mp4#2.1-4": {"text": "rocket", "decision": None}}
+    lingen(*words, "--uncaptioned", "--decisions", decisions(run_dir / "d.json", **text))
+    (clip,) = read_index(run_dir / "out" / "manifest.jsonl").clips
+    assert (clip.caption, clip.start, clip.end) == ("a cat looks to the left", 0.0, 1.9)
+    assert scores(run_dir / "out")["two.mp4#2.1-4"]["reason"] == "caption_words 1 is below 3"
+
+
 TRIPWIRE = """
 import os, signal
 from lingen_kit.data.curation import Filter, Meter

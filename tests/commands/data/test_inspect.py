@@ -50,8 +50,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def inspect(front: Front, *words: object) -> dict[str, Any]:
-    front("data", "inspect", *words, "--workers", 1)
+def inspect(front: Front, *words: object, workers: int = 0) -> dict[str, Any]:
+    """Run it, in this process by default: new ones would import torch first."""
+    front("data", "inspect", *words, "--workers", workers)
     out = Path(words[words.index("--out") + 1]) if "--out" in words else Path(f"{Path(words[0]).name}_inspect")
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
@@ -100,7 +101,7 @@ def test_the_page_shows_it(clips: Path, run_dir: Path, lingen: Front) -> None:
 
 
 def test_a_second_look_opens_nothing_and_says_the_same(clips: Path, run_dir: Path, lingen: Front) -> None:
-    first = inspect(lingen, clips)
+    first = inspect(lingen, clips, workers=1)
     journal, page = Path("clips_inspect/journal.jsonl"), Path("clips_inspect/index.html")
     known, shown = journal.read_text(), page.read_text()
     assert inspect(lingen, clips) == first

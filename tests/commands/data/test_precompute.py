@@ -128,29 +128,18 @@ def test_the_cache_holds_what_the_encoders_give_and_trains_alike(lingen: Callabl
     assert clips[8].latents == clips[3].latents  # the same bytes are stored once
     assert len(list(finished(Path("cache")))) == 9
 
-    # Other encoders are noticed, when the cache is made and when it is used.
-    with pytest.raises(SystemExit):
-        lingen(*precompute, "--model.autoencoder.seed", 1)
-    with pytest.raises(SystemExit):
-        lingen(
-            *common, "--data", "lingen_kit.data.CachedLatents", "--data.root", "cache", "--model.autoencoder.seed", 1
-        )
-
 
 def test_another_encoder_is_named(
     lingen: Callable[..., None], config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lingen("data", "precompute", "--config", config, "--out", "cache", "--workers", 0)
-    for words, expected in (
-        (["data", "precompute", "--out", "cache"], "cache was made in another way"),
-        (
-            ["fit", "--data", "lingen_kit.data.CachedLatents", "--data.root", "cache"],
-            "was made by the autoencoder Pooled-",
-        ),
-    ):
-        with pytest.raises(SystemExit):
-            lingen(*words, "--config", config, "--model.autoencoder.seed", 1)
-        assert expected in capsys.readouterr().err
+    other = ["--config", config, "--model.autoencoder.seed", 1]
+    with pytest.raises(SystemExit):
+        lingen("data", "precompute", *other, "--out", "cache")
+    assert "cache was made in another way" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        lingen("fit", *other, "--data", "lingen_kit.data.CachedLatents", "--data.root", "cache")
+    assert "was made by the autoencoder Pooled-" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         lingen("data", "precompute", "--config", config, "--out", "cache", "--data.fps", 4)
     assert "fps: 8.0 -> 4.0" in capsys.readouterr().err

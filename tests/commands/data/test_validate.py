@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from lingen_kit.commands.data.options import output_folder
+from lingen_kit.data.decode import stream
 from lingen_kit.data.measuring import Job, measure
 from lingen_kit.data.validation import judge, judge_caption, judge_stretch
 from tests.commands.data.footage import captioned, encode, snapshot
@@ -81,6 +84,9 @@ def test_each_damage_is_found(run_dir: Path, lingen: Front, capsys: pytest.Captu
     assert verdicts.keys() == expected.keys()
     wrong = {file: verdicts[file] for file, verdict in expected.items() if verdict not in ("any", verdicts[file])}
     assert wrong == {}
+    for file, verdict in verdicts.items():
+        if verdict != "unusable":  # then training can read it, all of it
+            assert sum(1 for _ in stream(run_dir / "clips" / file)) >= 1
     table = (run_dir / "clips_validate" / "problems.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(table.splitlines()))
     assert {row["file"] for row in rows if row["kind"] == "unusable"} == {
@@ -159,6 +165,30 @@ def test_stretches_are_checked_and_their_file_decoded_once(clips: Path, lingen: 
         "clips/1.mp4": ["a clip ends at 9 s, and the file after 2.00 s"],
         "clips/2.mp4": ["a clip starts at 3 s, and the file ends after 2.00 s"],
     }
+
+
+def test_shards_are_checked_where_they_are(clips: Path, lingen: Front) -> None:
+    (clips / "1.mp4").write_bytes((clips / "1.mp4").read_bytes()[:2000])
+    Path("shards").mkdir()
+    with tarfile.open("shards/00000.tar", "w") as shard:
+        for path in sorted(clips.iterdir()):
+            shard.add(path, path.name)
+    assert exit_code(lingen, "shards", "--workers", 1) == 1
+    assert list(problems(Path("shards_validate"))) == ["00000.tar/1.mp4"]
+    assert report(Path("shards_validate"))["counts"]["fine"] == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "out"),
+    [
+        ("a b/clips", "clips_validate"),
+        ("list.jsonl", "list_validate"),
+        ("shards/{000..012}.tar", "000..012_validate"),
+        ("https://host/data/a.tar", "a_validate"),
+    ],
+)
+def test_results_are_named_after_the_data(run_dir: Path, data: str, out: str) -> None:
+    assert output_folder(data, "validate", None) == Path(out)
 
 
 def test_images_can_be_checked(run_dir: Path, lingen: Front) -> None:

@@ -79,7 +79,11 @@ def test_pictures_are_prepared_as_clips_own_processor_does() -> None:
 @pytest.mark.parametrize(
     ("clip", "head", "message"),
     [
-        ("", "", r"clip is not given; get the weights.*openai/clip-vit-large-patch14.*MIT.*Apache-2\.0"),
+        (
+            "",
+            "",
+            r"clip is not given; get the weights.*openai/clip-vit-large-patch14.*MIT.*improved-aesthetic-predictor",
+        ),
         ("nowhere", "linear.pth", "clip .*nowhere does not exist"),
         ("clip", "", "head is not given"),
         ("clip", "none.pth", r"head .*none\.pth does not exist"),

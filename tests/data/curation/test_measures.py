@@ -101,7 +101,7 @@ def test_blur_lowers_sharpness(sharp: Path, tmp_path: Path, score: Score) -> Non
         values.append(score(path, Sharpness())["sharpness"])
     assert all(after < before / 1.5 for before, after in pairwise(values)) and values[-1] < values[0] / 10
     assert Sharpness().keep({"sharpness": values[0]}) is None
-    assert (Sharpness().keep({"sharpness": values[-1]}) or "").endswith("is below 30")
+    assert (Sharpness().keep({"sharpness": values[-1]}) or "").endswith("is below 20")
 
 
 def test_sharpness_sees_through_enlargement(tmp_path: Path, score: Score) -> None:

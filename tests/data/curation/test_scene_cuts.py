@@ -26,6 +26,12 @@ def test_cuts_are_found_at_their_frames(cut: Path, detector: str, series: Callab
     np.testing.assert_allclose(found * FPS, [48, 84], atol=0.01)
 
 
+def test_cuts_of_a_real_montage(real_videos: dict[str, Path], series: Callable) -> None:
+    """A bus, a street with a taxi, a cyclist at a light, parked bicycles: looked at frame by frame."""
+    found = series(real_videos["bikes.mp4"], SceneCuts())["cuts"]
+    np.testing.assert_allclose(found * 25, [30, 76, 137, 187, 242], atol=0.01)
+
+
 def test_one_shot_has_no_cut(tmp_path: Path, series: Callable) -> None:
     path = write(tmp_path / "pan.mp4", pan("coffee", 3, 0.6))
     assert len(series(path, SceneCuts())["cuts"]) == 0
