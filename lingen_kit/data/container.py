@@ -142,6 +142,10 @@ class VideoFile:
                 return max(ends)
         return moment or None
 
+    def count(self) -> int:
+        """The number of frames of a file that was just opened, read from its packets; none is decoded."""
+        return sum(packet.size > 0 for packet in self.container.demux(self.stream))
+
     def _stated_duration(self) -> float | None:
         if self.stream.duration:
             return self.stream.duration * self.time_base
@@ -176,15 +180,21 @@ def open_video(source: Source) -> Iterator[VideoFile]:
         UnreadableVideo: The file is missing, empty, damaged, or has no video that can be decoded.
     """
     path = require_file(source)
+    opened = False
     try:
         with ExitStack() as stack:
             # A name in FFmpeg's hands is an address ("cam:1.mp4" would be one of the protocol "cam"), and UTF-8.
             plain = not isinstance(source, FilePart) and str(path).isprintable()
             file = f"file:{path}" if plain else stack.enter_context(open_bytes(source))
             container = stack.enter_context(av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore"))
+            opened = True
             yield VideoFile(source, container, _video_stream(source, container))
     except av.ArgumentError as error:
-        raise UnreadableVideo(source, "it is in no format of a video (FFmpeg)") from error
+        reason = f"{error.strerror} (FFmpeg)" if opened else "it is in no format of a video (FFmpeg)"
+        raise UnreadableVideo(source, reason) from error
+    except av.InvalidDataError as error:
+        what = "it is damaged" if opened else "it is no video, or it is damaged or cut off"
+        raise UnreadableVideo(source, f"{what}: {error.strerror} (FFmpeg)") from error
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(source, f"{error.strerror or error} (FFmpeg)") from error
 

@@ -47,9 +47,13 @@ def probe(source: Source) -> VideoInfo:
         if first is None:
             raise UnreadableVideo(source, "it contains no frame")
         height, width = upright_size(first.frame, video.pixel_aspect)
-        duration = video.end() or max(1, video.stream.frames) / video.fps
-        frames = video.stream.frames or max(1, round(duration * video.fps))
-        return VideoInfo(frames=frames, duration=duration, fps=video.fps, width=width, height=height)
+        duration, fps, stored = video.end(), video.fps, video.stream.frames
+    if duration is None:  # a stream of bare frames, with no time stamps
+        with open_video(source) as video:
+            stored = video.count()
+        duration = max(1, stored) / fps
+    frames = stored or max(1, round(duration * fps))
+    return VideoInfo(frames=frames, duration=duration, fps=fps, width=width, height=height)
 
 
 def read_clip(

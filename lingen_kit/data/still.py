@@ -16,9 +16,16 @@ _SPARE = 2  # a JPEG is shrunk while decoding to no less than this many times th
 
 
 def is_still(source: Source) -> bool:
-    """Whether a file begins as JPEG, PNG, WebP or BMP do (an animated PNG or WebP counts as its first picture)."""
-    with open_bytes(source) as file:
-        head = file.read(16)
+    """Whether a file begins as JPEG, PNG, WebP or BMP do (an animated PNG or WebP counts as its first picture).
+
+    Raises:
+        UnreadableVideo: It cannot be read, or is no longer there.
+    """
+    try:
+        with open_bytes(source) as file:
+            head = file.read(16)
+    except OSError as error:
+        raise UnreadableVideo(source, (error.strerror or str(error)).lower()) from error
     return (
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

@@ -15,6 +15,7 @@ from lingen_kit.data.jobs import Outcome, run_jobs
 from lingen_kit.data.measuring import Job, measure
 from lingen_kit.data.media import FilePart, Kind
 from lingen_kit.data.naming import file_of, key_of_file, relative_name
+from lingen_kit.data.units import brief
 from lingen_kit.page import write
 
 _VERSION = 1  # of what is measured of a file; another one has all files checked anew
@@ -245,7 +246,7 @@ def _judge_time(found: dict[str, Any], ended: bool) -> list[Problem]:
     if fps is None:
         problems.append(_odd("it does not say how many frames it has a second"))
     elif not least <= fps <= most:
-        problems.append(_odd(f"it claims {fps:.6g} frames per second"))
+        problems.append(_odd(f"it claims {brief(fps)} frames per second"))
     if found["backwards"]:
         problems.append(_odd(f"{found['backwards']} of its frames have a time no later than the frame before"))
     if found["untimed"]:

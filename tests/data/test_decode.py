@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from PIL import Image
 
 from lingen_kit.data import container, decode
@@ -193,6 +194,32 @@ def test_edit_list_hides_the_beginning(encode: Encode, tmp_path: Path) -> None:
         first = 15 + round(start * 30)
         assert read_numbers(read_clip(path, frames=4, fps=30, start=start, **SIZE)) == list(range(first, first + 4))
     assert probe(path).duration == pytest.approx(2.5, abs=0.04)
+
+
+def test_bare_frames_are_counted(encode: Encode) -> None:
+    """H.264 in no container has no time stamps: only decoding from the beginning tells which frame is which."""
+    path = encode(encoding=Encoding("libx264", "yuv420p", ".h264", (("g", "10"),)), fps=25, count=40)
+    assert probe(path).frames == 40
+    assert probe(path).duration == pytest.approx(1.6)
+    assert read_numbers(read_clip(path, frames=40, fps=25, **SIZE)) == list(range(40))
+    assert read_numbers(read_clip(path, frames=3, fps=25, start=1.0, **SIZE)) == [25, 26, 27]
+
+
+def test_cover_picture_of_a_song_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=8000)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(numbered_frame(1, 48, 64), format="rgb24")))
+        container.mux(sound.encode(frame))
+        for stream in (cover, sound):
+            container.mux(stream.encode())
+    with pytest.raises(UnreadableVideo, match="no video stream"):
+        probe(path)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -297,7 +297,7 @@ FINE = {
         ({"declared": {"fps": None, "frames": 100, "seconds": 10.0}}, ["warning: it does not say how many frames"]),
         (
             {"declared": {"fps": 90000.0, "frames": 100, "seconds": 10.0}},
-            ["warning: it claims 90000 frames per second"],
+            ["warning: it claims 90,000 frames per second"],
         ),
         ({"declared": {"fps": float("nan"), "frames": 100, "seconds": 10.0}}, ["warning: it claims nan frames"]),
         ({"width": 0}, ["warning: its width of 0 pixels is implausible"]),
