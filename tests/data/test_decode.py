@@ -52,6 +52,7 @@ ENCODINGS = {
     "mpeg4_avi": Encoding("mpeg4", "yuv420p", ".avi", (("g", "20"),)),
     "mpeg4_b_frames_avi": Encoding("mpeg4", "yuv420p", ".avi", (("g", "20"), ("bf", "2"))),
     "mpeg4_mp4": Encoding("mpeg4", "yuv420p", ".mp4", (("g", "20"), ("bf", "2"))),
+    "mpeg4_ts": Encoding("mpeg4", "yuv420p", ".ts", (("g", "20"),)),
     "mpeg2_ts": Encoding("mpeg2video", "yuv420p", ".ts", (("g", "20"), ("bf", "2"))),
     "mjpeg_mov": Encoding("mjpeg", "yuvj420p", ".mov"),
     "mjpeg_avi": Encoding("mjpeg", "yuvj420p", ".avi"),
