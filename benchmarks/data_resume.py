@@ -1,6 +1,6 @@
 """Training that is killed in the middle of an epoch and resumed sees the samples of an undisturbed run, in its order.
 
-Real files in buckets of several sizes with images among them, random stretches, crops and flips; SIGKILL at a step, then
+Files in buckets of several sizes with images among them, random stretches, crops and flips; SIGKILL at a step, then
 resumed from the last checkpoint, for 0, 1 and 2 loader workers and 1 and 2 ranks (gloo). The ledger of a run holds,
 for every step and place in the global batch, the file and a hash of the pixels.
 

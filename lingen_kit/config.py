@@ -23,6 +23,9 @@ from lingen_kit.pipeline import TextToVideoPipeline
 SIZES = {"frames": 8, "height": 32, "width": 32, "fps": 8.0}
 """Options that the model takes from the data, as `fit` links them, with the defaults of the kit's data modules."""
 
+OF_IMAGES = ("lingen_kit.data.ImageFolder", "lingen_kit.data.TorchvisionImages")
+"""The kit's data modules whose clips have one frame by default."""
+
 TRAINING = ("optimizer", "warmup_steps", "schedule_steps", "final_lr_ratio", "caption_dropout", "seed")
 """Options of the training task that no pipeline has."""
 
@@ -62,8 +65,9 @@ def read_config(paths: Iterable[str | Path], overrides: Sequence[str] = ()) -> d
     # What is not the model is here for interpolation and the sizes alone: merged, and not looked into.
     other: dict[str, Any] = OmegaConf.to_container(OmegaConf.merge(*others))  # type: ignore[assignment]
     data = other.get("data")
-    data = data if isinstance(data, dict) else {}  # a class path alone
-    sizes = SIZES | {name: value for name, value in data.get("init_args", {}).items() if name in SIZES}
+    data = data if isinstance(data, dict) else {"class_path": data}  # a class path alone
+    sizes = SIZES | ({"frames": 1} if data.get("class_path") in OF_IMAGES else {})
+    sizes |= {name: value for name, value in data.get("init_args", {}).items() if name in SIZES}
 
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     parser = NullParser(exit_on_error=False, parser_mode="omegaconf+")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from lingen_kit.config import SIZES, TRAINING, build_pipeline, read_config
+from lingen_kit.config import OF_IMAGES, SIZES, TRAINING, build_pipeline, read_config
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "experiments" / "quickstart.yaml"
@@ -74,7 +74,7 @@ def test_a_wrong_file_is_told_with_its_key(text: str, expected: str, tmp_path: P
 
 
 def test_sizes_that_the_data_leaves_out_are_its_defaults(tmp_path: Path) -> None:
-    from inspect import signature
+    from jsonargparse import ArgumentParser
 
     from lingen_kit import data
 
@@ -82,13 +82,16 @@ def test_sizes_that_the_data_leaves_out_are_its_defaults(tmp_path: Path) -> None
     modules = [kind for kind in modules if issubclass(kind, data.VideoDataModule)]
     assert len(modules) > 1
     for kind in modules:
-        parameters = signature(kind).parameters
-        assert {name: parameters[name].default for name in SIZES if name in parameters} == SIZES, kind
+        parser = ArgumentParser()
+        parser.add_class_arguments(kind, "data")
+        sizes = {name: parser.get_default(f"data.{name}") for name in SIZES}
+        assert sizes == SIZES | ({"frames": 1} if f"lingen_kit.data.{kind.__name__}" in OF_IMAGES else {}), kind
     sections = yaml.safe_load(BASE.read_text())
-    sections["data"] = "lingen_kit.data.MovingShapes"
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(sections))
-    assert {name: read_config([path])[name] for name in SIZES} == SIZES
+    for name, frames in (("MovingShapes", 8), ("ImageFolder", 1)):
+        sections["data"] = f"lingen_kit.data.{name}"
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(sections))
+        assert {name: read_config([path])[name] for name in SIZES} == SIZES | {"frames": frames}
 
 
 def test_a_missing_file_is_named() -> None:

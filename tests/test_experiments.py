@@ -30,9 +30,11 @@ def build(monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Callable[..., torch
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
 def test_a_shipped_config_explains_itself_and_builds(path: Path, build: Callable) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    for word in ("python -m lingen_kit fit", "Cost:", "Expect:"):
+    for word in ("python -m lingen_kit", "Cost:", "Expect:"):
         assert any(word in line for line in header), f"the header lacks {word!r}"
-    overlay = "\ndata:" not in "\n" + path.read_text()
+    if path.name == "curate.yaml":  # no config of `fit`; tests/data/curation builds what it names
+        return
+    overlay = any(f"\n{section}:" not in "\n" + path.read_text() for section in ("data", "model"))
     model = build(*(("--config", BASE) if overlay else ()), "--config", path)
     assert sum(p.numel() for p in model.parameters()) > 100_000
 

