@@ -13,11 +13,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from torch import Tensor
 
-from lingen_kit.data.container import TIE, Timed, open_video
-from lingen_kit.data.frame import Fitter, Pixels, to_float, upright_size
+from lingen_kit.data.decoding.container import TIE, Timed, open_video
+from lingen_kit.data.decoding.frame import Fitter, Pixels, to_float, upright_size
+from lingen_kit.data.decoding.skipping import CannotPlan, plannable, planned
+from lingen_kit.data.decoding.still import is_still, read_still
 from lingen_kit.data.media import Source, UnreadableVideo, VideoInfo, require_file
-from lingen_kit.data.skipping import CannotPlan, plannable, planned
-from lingen_kit.data.still import is_still, read_still
 
 Short = Literal["hold", "skip"]
 Decoder = Literal["pyav", "torchcodec"]
@@ -106,7 +106,7 @@ def read_clip(
         still = Timed(0.0, 1 / STILL_FPS, read_still(source, shortest=max(height, width)))
         _fill(source, out, fitter, _nearest(iter([still]), moments), moments, short)
     elif decoder == "torchcodec":
-        from lingen_kit.data.decode_torchcodec import chosen_frames
+        from lingen_kit.data.decoding.torchcodec import chosen_frames
 
         chosen, pixel_aspect = chosen_frames(source, moments)
         fitter = Fitter(height, width, pixel_aspect=pixel_aspect, crop=crop, flip=flip)

@@ -14,7 +14,7 @@ import pytest
 
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.jobs import Outcome, file_key, run_jobs
-from lingen_kit.data.journal import Journal
+from lingen_kit.data.jobs.journal import Journal
 from lingen_kit.data.media import FilePart
 from tests.data.errands import do
 
@@ -158,7 +158,7 @@ def test_a_journal_that_cannot_grow_keeps_whole_lines(tmp_path: Path) -> None:
     """A limit on the size of files acts as a full disk does: the first part of a line still fits."""
     code = (
         "import resource, signal; from pathlib import Path; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from lingen_kit.data.journal import Journal, Outcome\n"
+        "from lingen_kit.data.jobs.journal import Journal, Outcome\n"
         f"with Journal(Path({str(tmp_path / 'j')!r}), {{}}) as journal:\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "    for i in range(100): journal.add(f'item {i}', Outcome({'value': 'x' * 50}))\n"

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from lingen_kit.config import build_encoders
 from lingen_kit.data.auto_data import AutoData
 from lingen_kit.data.clip_dataset import ClipDataset, source_of
+from lingen_kit.data.jobs.progress import progress
 from lingen_kit.data.latent_store import CachedClip, StoreWriter, finished
 from lingen_kit.data.media import UnreadableVideo
-from lingen_kit.data.progress import progress
 from lingen_kit.data.sample import Sample
 from lingen_kit.models.autoencoder import Autoencoder
 from lingen_kit.models.fingerprint import fingerprint

@@ -20,9 +20,9 @@ def main(verb: str, arguments: list[str]) -> None:
         parser.error(f"unrecognized arguments: {' '.join(overrides)} (overrides of a config need a --config)")
     out = output_folder(options.data, "inspect", options.out)
 
-    from lingen_kit.data.inspection import inspect  # after the options are known to be good
-    from lingen_kit.data.inspection_page import render
     from lingen_kit.data.layouts import read_index
+    from lingen_kit.data.survey.inspection import inspect  # after the options are known to be good
+    from lingen_kit.data.survey.inspection_page import render
     from lingen_kit.page import write
 
     if options.config:
@@ -43,7 +43,7 @@ def main(verb: str, arguments: list[str]) -> None:
 
 def _describe(summary: Mapping[str, Any]) -> str:
     """The summary as text of 100 columns."""
-    from lingen_kit.data.units import clock, data_size
+    from lingen_kit.data.survey.units import clock, data_size
 
     parts = [
         f"{summary['clips']:,} clips in {summary['files']:,} files, {data_size(summary['bytes'])},"
@@ -74,7 +74,7 @@ def _describe(summary: Mapping[str, Any]) -> str:
 
 
 def _spread(spreads: Mapping[str, Mapping[str, float]]) -> str:
-    from lingen_kit.data.units import brief
+    from lingen_kit.data.survey.units import brief
 
     names = list(next((spread for spread in spreads.values() if spread), {}))
     lines = [f"{'':20}" + "".join(f"{name:>12}" for name in names)]
@@ -114,7 +114,7 @@ def _list(title: str, lines: list[tuple[str, str]]) -> str:
 
 def _reasons(title: str, lines: list[tuple[str, str]]) -> str:
     """How many there are for each kind of reason, with one of them."""
-    from lingen_kit.data.inspection import kind_of_reason
+    from lingen_kit.data.survey.inspection import kind_of_reason
 
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, reason in lines:

@@ -16,7 +16,7 @@ def main(verb: str, arguments: list[str]) -> None:
     out = output_folder(options.data, "validate", options.out)
 
     from lingen_kit.data.layouts import read_index  # after the options are known to be good
-    from lingen_kit.data.validation import check, count, write_report
+    from lingen_kit.data.survey.validation import check, count, write_report
 
     index = read_index(options.data, kinds(options))
     began = time.monotonic()

@@ -11,7 +11,7 @@ from lingen_kit.data.clip import Clip
 from lingen_kit.data.curation.decisions import Decision
 from lingen_kit.data.curation.filter import Candidate, Filter, SetFilter, unpack
 from lingen_kit.data.curation.measure import VIDEO
-from lingen_kit.data.journal import Outcome
+from lingen_kit.data.jobs.journal import Outcome
 
 if TYPE_CHECKING:
     from lingen_kit.data.curation.filter import Measured

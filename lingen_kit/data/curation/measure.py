@@ -20,7 +20,7 @@ from lingen_kit.data.curation.filter import Filter, pack
 from lingen_kit.data.curation.frame import Frame
 from lingen_kit.data.curation.preview import PreviewMeter
 from lingen_kit.data.jobs import file_key, run_jobs
-from lingen_kit.data.journal import Journal, Outcome
+from lingen_kit.data.jobs.journal import Journal, Outcome
 from lingen_kit.data.media import UnreadableVideo
 
 VIDEO, PREVIEW = "Video", "Preview"

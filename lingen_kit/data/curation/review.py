@@ -24,7 +24,7 @@ from lingen_kit.data.curation.measure import PREVIEW, preview_path
 from lingen_kit.data.curation.preview import strip
 from lingen_kit.data.curation.review_assets import SCRIPT, STYLE
 from lingen_kit.data.jobs import file_key
-from lingen_kit.data.journal import Outcome
+from lingen_kit.data.jobs.journal import Outcome
 from lingen_kit.page import data_uri, escape, page, write
 
 ON_A_PAGE = 500

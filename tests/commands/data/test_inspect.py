@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from lingen_kit.data.decode import probe
-from lingen_kit.data.looking import Moment, look, picture
 from lingen_kit.data.media import VideoInfo
-from lingen_kit.data.units import brief, clock, data_size, plural
+from lingen_kit.data.survey.looking import Moment, look, picture
+from lingen_kit.data.survey.units import brief, clock, data_size, plural
 from tests.commands.data.footage import captioned, encode, snapshot
 from tests.data.damage import make_damaged_folder
 from tests.test_page import Reader

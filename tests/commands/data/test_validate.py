@@ -17,8 +17,8 @@ import pytest
 
 from lingen_kit.commands.data.options import output_folder
 from lingen_kit.data.decode import stream
-from lingen_kit.data.measuring import Job, measure
-from lingen_kit.data.validation import judge, judge_caption, judge_stretch
+from lingen_kit.data.survey.measuring import Job, measure
+from lingen_kit.data.survey.validation import judge, judge_caption, judge_stretch
 from tests.commands.data.footage import captioned, encode, snapshot
 from tests.data.damage import DAMAGES, make_damaged_folder
 

@@ -1,7 +1,7 @@
 """Work over many files in worker processes: resumable, and no file can end the run.
 
 A decoder may crash or hang on a damaged file, and takes its process with it. So each file is handed to a worker
-process, whose death costs that file alone; results go into a journal one by one (`lingen_kit.data.journal`).
+process, whose death costs that file alone; results go into a journal one by one (`lingen_kit.data.jobs.journal`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingen_kit.data.journal import Journal, Outcome
+from lingen_kit.data.jobs.journal import Journal, Outcome
+from lingen_kit.data.jobs.progress import progress
 from lingen_kit.data.media import FilePart, UnreadableVideo
-from lingen_kit.data.progress import progress
 
 if TYPE_CHECKING:  # importing it costs the import of torch
     from lingen_kit.data.clip import Clip

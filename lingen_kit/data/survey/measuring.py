@@ -11,10 +11,10 @@ import av
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from lingen_kit.data.container import VideoFile, open_video
-from lingen_kit.data.diagnosis import diagnosed, explained, first_complaint
+from lingen_kit.data.decoding.container import VideoFile, open_video
+from lingen_kit.data.decoding.still import is_still, read_still
 from lingen_kit.data.media import Kind, Source, UnreadableVideo, open_bytes, require_file
-from lingen_kit.data.still import is_still, read_still
+from lingen_kit.data.survey.diagnosis import diagnosed, explained, first_complaint
 
 _STILL_SECONDS = 1 / 25  # an image counts as a video of this length
 

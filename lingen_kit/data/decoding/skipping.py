@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from lingen_kit.data.container import TIE, VideoFile
+from lingen_kit.data.decoding.container import TIE, VideoFile
 
 
 class _Stamped(NamedTuple):

@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 from lingen_kit.data.clip import Clip, Index, printable
 from lingen_kit.data.jobs import Outcome, run_jobs
-from lingen_kit.data.measuring import Job, measure
 from lingen_kit.data.media import FilePart, Kind
-from lingen_kit.data.naming import file_of, key_of_file, relative_name
-from lingen_kit.data.units import brief
+from lingen_kit.data.survey.measuring import Job, measure
+from lingen_kit.data.survey.naming import file_of, key_of_file, relative_name
+from lingen_kit.data.survey.units import brief
 from lingen_kit.page import write
 
 _VERSION = 1  # of what is measured of a file; another one has all files checked anew

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from av.video.frame import VideoFrame
 
-from lingen_kit.data.container import TIE, open_video
-from lingen_kit.data.frame import Pixels, Turn, turn_of
+from lingen_kit.data.decoding.container import TIE, open_video
+from lingen_kit.data.decoding.frame import Pixels, Turn, turn_of
 from lingen_kit.data.media import FilePart, Source, UnreadableVideo, open_bytes
 from lingen_kit.errors import MissingPackage
 

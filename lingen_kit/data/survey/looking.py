@@ -16,11 +16,11 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from lingen_kit.data.container import Timed, VideoFile, open_video
-from lingen_kit.data.diagnosis import diagnosed
-from lingen_kit.data.measuring import describe_still
+from lingen_kit.data.decoding.container import Timed, VideoFile, open_video
+from lingen_kit.data.decoding.still import is_still, read_still
 from lingen_kit.data.media import FilePart, Source, UnreadableVideo, open_bytes, require_file
-from lingen_kit.data.still import is_still, read_still
+from lingen_kit.data.survey.diagnosis import diagnosed
+from lingen_kit.data.survey.measuring import describe_still
 from lingen_kit.page import jpeg
 
 PRELOAD = ("lingen_kit.data.decode",)
@@ -105,7 +105,7 @@ def _shown_at(moment: Moment, video: VideoFile, frames: Iterator[Timed]) -> Pixe
 
 def _small(frame: VideoFrame, pixel_aspect: float, side: int) -> Pixels:
     """`(H, W, 3)` RGB, upright, the longer side as wanted."""
-    from lingen_kit.data.frame import Fitter, upright_size
+    from lingen_kit.data.decoding.frame import Fitter, upright_size
 
     height, width = upright_size(frame, pixel_aspect)
     scale = side / max(height, width)

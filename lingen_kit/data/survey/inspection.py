@@ -12,9 +12,9 @@ from typing import Any
 from lingen_kit.data.clip import Clip, Index, printable
 from lingen_kit.data.content import content_hash
 from lingen_kit.data.jobs import run_jobs
-from lingen_kit.data.looking import PRELOAD, Moment, look, picture
 from lingen_kit.data.media import VideoInfo
-from lingen_kit.data.naming import file_of, key_of_file, relative_name
+from lingen_kit.data.survey.looking import PRELOAD, Moment, look, picture
+from lingen_kit.data.survey.naming import file_of, key_of_file, relative_name
 
 Assign = Callable[[Clip, VideoInfo], "str | tuple[int, int, int]"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from lingen_kit.data.inspection import Inspection, kind_of_reason
-from lingen_kit.data.units import brief, clock, data_size, plural
+from lingen_kit.data.survey.inspection import Inspection, kind_of_reason
+from lingen_kit.data.survey.units import brief, clock, data_size, plural
 from lingen_kit.page import data_uri, escape, page
 
 # Colors that matplotlib is given, to be replaced by the page's own, which follow light and dark.
