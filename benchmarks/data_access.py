@@ -16,7 +16,8 @@ from data_footage import HEIGHT, SECONDS, WIDTH, long_video
 from torch import Tensor
 
 from lingen_kit.data.decode import probe, read_clip
-from lingen_kit.data.decoding.frame import Fitter, to_float
+from lingen_kit.data.decoding.frame import Fitter
+from lingen_kit.data.sample import to_float
 
 FRAMES, FPS, SIDE = 16, 8, 256  # of a clip: two seconds
 

@@ -13,7 +13,7 @@ from lingen_kit.data.clip import Clip, Index, split
 from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.media import Kind, VideoInfo
-from lingen_kit.data.probing import probe_clips, probe_in_advance
+from lingen_kit.data.probing import probe_clips
 from lingen_kit.data.sampler import Bucket
 
 _log = logging.getLogger(__name__)
@@ -88,9 +88,9 @@ class AutoData(VideoDataModule):
         return choose_size(self.sizes, info, clip.kind or "video", seconds, self.fps, hold=hold, enlarge=enlarge)
 
     def prepare_data(self) -> None:
-        """Look into the files where there is a choice of sizes, in one process for all (Lightning's hook)."""
+        """Look into the files where there is a choice of sizes; other ranks find it done (Lightning's hook)."""
         if len(self.sizes) > 1:
-            probe_in_advance([clip for index in self.read_indices() for clip in index.clips], self.num_workers)
+            self.clips()
 
     def setup(self, stage: str) -> None:
         """List the files, so that what is wrong with them shows before training starts (Lightning's hook)."""

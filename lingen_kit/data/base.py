@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from lingen_kit.data.buckets import Size, tokens_in
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
-from lingen_kit.data.sample import Batch
+from lingen_kit.data.sample import Batch, to_float
 from lingen_kit.data.sampler import Bucket, Schedule
 
 _log = logging.getLogger(__name__)
@@ -156,6 +156,12 @@ class VideoDataModule(LightningDataModule):
             watch=self._watch,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn 8-bit levels into float32 where the batch has arrived, which is faster on a GPU (Lightning's hook)."""
+        if "video" in batch and batch["video"].dtype == torch.uint8:
+            batch["video"] = to_float(batch["video"])
+        return batch
 
     def test_dataloader(self) -> ValidationLoader:
         """The validation batches: there is no third split."""

@@ -1,15 +1,22 @@
 """Samples out of media files: of each file one stretch, cut to one size, the same whenever it is asked for again."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
 from lingen_kit.data.base import name_some
 from lingen_kit.data.buckets import Size
 from lingen_kit.data.clip import Clip
-from lingen_kit.data.decode import probe, read_clip
+from lingen_kit.data.decode import probe, read_pixels
+from lingen_kit.data.decoding.frame import Pixels
 from lingen_kit.data.media import UnreadableVideo
-from lingen_kit.data.sample import Sample
+from lingen_kit.data.sample import Batch, Sample, to_float
+from lingen_kit.data.sampler import Draw
 from lingen_kit.data.seeds import derive_seed
 
 _SIDED = re.compile(r"\b(left|right)(s|ward|wards|most|hand|handed|side)?\b|[左右]", re.IGNORECASE)
@@ -86,12 +93,42 @@ class ClipDataset:
         Raises:
             NothingReadable: If not one of the files of its size can be read; it names them.
         """
+        frames, height, width = self.sizes[index]
+        pixels = np.empty((3, frames, height, width), np.uint8)
+        sample = self._draw_into(pixels, index, epoch)
+        sample["video"] = to_float(pixels)
+        return sample
+
+    def read_batch(self, draws: Sequence[Draw]) -> Batch:
+        """Several clips of one size, decoded straight into their place in the batch, as 8-bit levels.
+
+        In a loader's worker that place is in memory that the other processes share.
+        """
+        shape = (len(draws), 3, *self.sizes[draws[0].index])
+        levels = torch.empty(0, dtype=torch.uint8)
+        if get_worker_info() is not None:
+            levels = levels.set_(torch.UntypedStorage._new_shared(math.prod(shape)))
+        levels.resize_(shape)
+        samples = [
+            self._draw_into(pixels, draw.index, draw.epoch) for pixels, draw in zip(levels.numpy(), draws, strict=True)
+        ]
+        return Batch(
+            video=levels,
+            caption=[sample["caption"] for sample in samples],
+            fps=[sample["fps"] for sample in samples],
+            source=[sample["source"] for sample in samples],
+            attributes=[sample["attributes"] for sample in samples],
+            skipped=[entry for sample in samples for entry in sample.get("skipped", [])],
+        )
+
+    def _draw_into(self, pixels: Pixels, index: int, epoch: int) -> Sample:
+        """Fill `(C, T, H, W)` with the clip at `index`, or with one in its stead, and give what goes with it."""
         skipped: list[tuple[str, str]] = []
         members, place = self.by_size[self.sizes[index]], self._place[index]
         for turn in range(len(members)):
             other = members[(place + turn) % len(members)]
             try:
-                sample = self.read(other, epoch)
+                sample = self._read_into(pixels, other, epoch)
             except UnreadableVideo as error:
                 skipped.append((error.path, error.reason))
                 continue
@@ -100,7 +137,7 @@ class ClipDataset:
             return sample
         for clip in self.others:
             try:
-                self._read(clip, self.sizes[index], self._seconds(clip), epoch)
+                self._decode(pixels, clip, self._seconds(clip), epoch)
             except UnreadableVideo as error:
                 skipped.append((error.path, error.reason))
             else:  # the rest may be many, and most of them fine
@@ -117,31 +154,34 @@ class ClipDataset:
         Raises:
             UnreadableVideo: If its file cannot be read.
         """
+        frames, height, width = self.sizes[index]
+        pixels = np.empty((3, frames, height, width), np.uint8)
+        sample = self._read_into(pixels, index, epoch)
+        sample["video"] = to_float(pixels)
+        return sample
+
+    def _read_into(self, pixels: Pixels, index: int, epoch: int) -> Sample:
+        clip = self.clips[index]
         if index not in self._durations:
-            self._durations[index] = self._seconds(self.clips[index])
-        return self._read(self.clips[index], self.sizes[index], self._durations[index], epoch)
+            self._durations[index] = self._seconds(clip)
+        self._decode(pixels, clip, self._durations[index], epoch)
+        return Sample(caption=clip.caption, fps=self.fps, source=source_of(clip), attributes=clip.attributes)
 
     def _seconds(self, clip: Clip) -> float:
         end = probe(clip.path).duration if clip.end is None else clip.end
         return end - clip.start
 
-    def _read(self, clip: Clip, size: Size, seconds: float, epoch: int) -> Sample:
+    def _decode(self, pixels: Pixels, clip: Clip, seconds: float, epoch: int) -> None:
         choices = self.choices(clip, epoch)
-        frames, height, width = size
-        video = read_clip(
+        read_pixels(
             clip.path,
-            frames=frames,
-            height=height,
-            width=width,
+            pixels,
             fps=self.fps,
-            start=clip.start + max(0.0, seconds - frames / self.fps) * choices["start"],
+            start=clip.start + max(0.0, seconds - pixels.shape[1] / self.fps) * choices["start"],
             short=self.short,
             crop=(choices["top"], choices["left"]),
             flip=choices["flip"] > 0,
             decoder=self.decoder,
-        )
-        return Sample(
-            video=video, caption=clip.caption, fps=self.fps, source=source_of(clip), attributes=clip.attributes
         )
 
     def choices(self, clip: Clip, epoch: int) -> Mapping[str, float]:

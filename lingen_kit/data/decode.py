@@ -7,17 +7,19 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 from av.video.frame import VideoFrame
-from torch import Tensor
 
 from lingen_kit.data.decoding.container import TIE, Timed, open_video
-from lingen_kit.data.decoding.frame import Fitter, Pixels, to_float, upright_size
+from lingen_kit.data.decoding.frame import Fitter, Pixels, upright_size
 from lingen_kit.data.decoding.skipping import CannotPlan, plannable, planned
-from lingen_kit.data.decoding.still import is_still, read_still
+from lingen_kit.data.decoding.still import is_still, read_still, still_size
 from lingen_kit.data.media import Source, UnreadableVideo, VideoInfo, require_file
+
+if TYPE_CHECKING:  # importing it takes seconds, and processes that look into files do without it
+    from torch import Tensor
 
 Short = Literal["hold", "skip"]
 Decoder = Literal["pyav", "torchcodec"]
@@ -33,14 +35,14 @@ class _Chosen(NamedTuple):
 
 
 def probe(source: Source) -> VideoInfo:
-    """Read a file's header, decode its first frame and look where its last one ends.
+    """Read a file's header, decode a video's first frame and look where its last one ends.
 
     Raises:
         UnreadableVideo: If the file is missing, empty, no video, or without a frame that decodes.
     """
     require_file(source)
     if is_still(source):
-        height, width = upright_size(read_still(source), 1.0)
+        height, width = still_size(source)
         return VideoInfo(frames=1, duration=1 / STILL_FPS, fps=STILL_FPS, width=width, height=height)
     with open_video(source) as video, _naming(source):
         first = next(video.frames(), None)
@@ -68,7 +70,7 @@ def read_clip(
     crop: tuple[float, float] = (0.5, 0.5),
     flip: bool = False,
     decoder: Decoder = "pyav",
-) -> Tensor:
+) -> "Tensor":
     """Read a clip of a given length, rate and size.
 
     The clip's frame `i` is the frame of the file nearest to `start + i / fps`, whatever the file's own rate, and
@@ -97,10 +99,35 @@ def read_clip(
         ValueError: An argument that cannot be.
         MissingPackage: torchcodec or its FFmpeg is not installed.
     """
-    _check(frames, fps, height, width, start, short, crop, decoder)
-    require_file(source)
-    moments = [start + index / fps for index in range(frames)]
+    from lingen_kit.data.sample import to_float
+
+    for name, value in (("frames", frames), ("height", height), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     out = np.empty((3, frames, height, width), np.uint8)
+    read_pixels(source, out, fps=fps, start=start, short=short, crop=crop, flip=flip, decoder=decoder)
+    return to_float(out)  # once for the clip: frame by frame it would take longer
+
+
+def read_pixels(
+    source: Source,
+    out: Pixels,
+    *,
+    fps: float,
+    start: float = 0.0,
+    short: Short = "skip",
+    crop: tuple[float, float] = (0.5, 0.5),
+    flip: bool = False,
+    decoder: Decoder = "pyav",
+) -> None:
+    """Read a clip into the 8-bit RGB levels `(C, T, H, W)` of `out`, which says how long and large it is.
+
+    See `read_clip` for the rest.
+    """
+    _check(fps, start, short, crop, decoder)
+    require_file(source)
+    frames, height, width = out.shape[1:]
+    moments = [start + index / fps for index in range(frames)]
     if is_still(source):
         fitter = Fitter(height, width, crop=crop, flip=flip)
         still = Timed(0.0, 1 / STILL_FPS, read_still(source, shortest=max(height, width)))
@@ -115,7 +142,6 @@ def read_clip(
         with open_video(source) as video:  # anew: only decoding from the beginning finds the frames
             fitter = Fitter(height, width, pixel_aspect=video.pixel_aspect, crop=crop, flip=flip)
             _fill(source, out, fitter, _nearest(video.frames(), moments), moments, short)
-    return to_float(out)  # once for the clip: frame by frame it would take longer
 
 
 def stream(
@@ -262,19 +288,7 @@ def _naming(source: Source) -> Iterator[None]:
         raise UnreadableVideo(source, str(error)) from error
 
 
-def _check(
-    frames: int,
-    fps: float,
-    height: int,
-    width: int,
-    start: float,
-    short: str,
-    crop: tuple[float, float],
-    decoder: str,
-) -> None:
-    for name, value in (("frames", frames), ("height", height), ("width", width)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+def _check(fps: float, start: float, short: str, crop: tuple[float, float], decoder: str) -> None:
     if not 0 < fps < math.inf:
         raise ValueError(f"fps is {fps}; it is a number of frames per second above 0")
     if not 0 <= start < math.inf:

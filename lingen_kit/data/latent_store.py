@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -247,29 +248,25 @@ class TensorReader:
 
     def read(self, place: Place) -> Tensor:
         """One tensor."""
-        tensor = torch.empty(place.shape, dtype=place.dtype)
-        self._fill(tensor, place)
-        return tensor
+        return self.stack([place])[0]
 
     def stack(self, chosen: Sequence[Place]) -> Tensor:
         """Several tensors of one shape, stacked.
 
         Raises:
-            ValueError: If their shapes differ.
+            ValueError: If their shapes differ, or a file ends before they do.
         """
         first = chosen[0]
-        if any((place.shape, place.dtype) != (first.shape, first.dtype) for place in chosen):
+        if any(place.shape != first.shape or place.dtype != first.dtype for place in chosen):
             raise ValueError(f"tensors of one batch differ in shape: {sorted({place.shape for place in chosen})}")
-        stacked = torch.empty((len(chosen), *first.shape), dtype=first.dtype)
-        for tensor, place in zip(stacked, chosen, strict=True):
-            self._fill(tensor, place)
-        return stacked
-
-    def _fill(self, tensor: Tensor, place: Place) -> None:
-        view = tensor.view(torch.uint8).flatten().numpy().data
-        read = os.preadv(self._open(place.path), [view], place.offset)
-        if read != place.size:
-            raise ValueError(f"{place.path} ends too early: it has changed or is damaged; run data precompute again")
+        # Memory from numpy: it is reused from batch to batch, where torch's is often mapped anew and page by page.
+        rows = np.empty((len(chosen), first.size), np.uint8)
+        for row, place in zip(rows, chosen, strict=True):
+            if os.preadv(self._open(place.path), [row.data], place.offset) != place.size:
+                raise ValueError(
+                    f"{place.path} ends too early: it has changed or is damaged; run data precompute again"
+                )
+        return torch.from_numpy(rows).view(first.dtype).view(len(chosen), *first.shape)
 
     def _open(self, path: Path) -> int:
         if path in self._files:

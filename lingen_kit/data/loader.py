@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lingen_kit.data.sample import Batch, Sample, collate
+from lingen_kit.data.sample import Batch, Sample, collate, to_float
 from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, Schedule, StreamBatches
 
 
@@ -69,9 +69,12 @@ def _collate(fetched: list[Sample | ValueError] | Batch | ValueError) -> Batch |
     return failure or collate([sample for sample in fetched if not isinstance(sample, ValueError)])
 
 
-def _checked(batch: Batch | ValueError) -> Batch:
+def _checked(batch: Batch | ValueError, keep_levels: bool) -> Batch:
+    """The batch, its video as float32; where it goes to a GPU first, the levels of the pixels travel faster."""
     if isinstance(batch, ValueError):
         raise batch
+    if not keep_levels and "video" in batch and batch["video"].dtype == torch.uint8:
+        batch["video"] = to_float(batch["video"])
     return batch
 
 
@@ -107,7 +110,8 @@ class TrainingLoader:
             what it handed out.
         overfit: Repeat the first `overfit` batches; 0 for the whole stream.
         watch: Called with each batch, in this process, just before it is handed out.
-        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
+        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster. Videos that were decoded
+            stay 8-bit levels then, for `VideoDataModule` to convert on the GPU.
     """
 
     def __init__(
@@ -148,7 +152,7 @@ class TrainingLoader:
         for _ in range(len(self)):
             if self._iterator is None:  # the run ended and Lightning let go of the workers
                 return
-            batch = _checked(next(self._iterator))
+            batch = _checked(next(self._iterator), self._pin_memory)
             self._next += 1
             self._watch(batch)
             yield batch
@@ -171,7 +175,8 @@ class ValidationLoader:
         rank: This process among `world_size`.
         world_size: Processes that validate together.
         watch: Called with each batch, in this process, just before it is handed out.
-        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster.
+        pin_memory: Place batches in page-locked memory, from which copies to a GPU are faster. Videos that were decoded
+            stay 8-bit levels then, for `VideoDataModule` to convert on the GPU.
     """
 
     def __init__(
@@ -188,6 +193,7 @@ class ValidationLoader:
         self.dataset = dataset
         self._batches = FixedBatches(buckets, rank, world_size)
         self._loader = _torch_loader(dataset, self._batches, num_workers, pin_memory)
+        self._pin_memory = pin_memory
         self._watch = watch
 
     def __len__(self) -> int:
@@ -197,6 +203,6 @@ class ValidationLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of this rank."""
         for fetched in self._loader:
-            batch = _checked(fetched)
+            batch = _checked(fetched, self._pin_memory)
             self._watch(batch)
             yield batch

@@ -28,11 +28,6 @@ def probe_clips(clips: Sequence[Clip], num_workers: int) -> Iterator[tuple[Clip,
         yield clip, VideoInfo(**found.value) if found.value is not None else str(found.error)
 
 
-def probe_in_advance(clips: Sequence[Clip], num_workers: int) -> None:
-    """Fill the cache, so that the processes that train need not each look into every file."""
-    _probe(clips, [file_key(clip) for clip in clips], num_workers)
-
-
 def _probe(clips: Sequence[Clip], keys: Sequence[str], num_workers: int) -> dict[str, Outcome]:
     items: dict[str, Any] = {key: clip.path for key, clip in zip(keys, clips, strict=True)}
     return run_jobs(

@@ -5,7 +5,9 @@ Letters: C channels (3), T frames, H height, W width, B batch, L text tokens, E 
 
 from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -48,6 +50,20 @@ class Batch(TypedDict):
     source: list[str]
     attributes: list[dict[str, Any]]
     skipped: list[tuple[str, str]]
+
+
+def to_float(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
+    """8-bit levels of any shape as float32 in [-1, 1]; on the device where they are."""
+    levels = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if levels.device.type != "cpu":
+        return levels.float().div_(127.5).sub_(1)
+    # Memory from numpy: it is reused from batch to batch, where torch's is often mapped anew and page by page.
+    values = torch.from_numpy(np.empty(levels.shape, np.float32))
+    for part, given in zip(
+        values.unbind(), levels.unbind(), strict=True
+    ):  # part by part stays in the processor's cache
+        part.copy_(given).div_(127.5).sub_(1)
+    return values
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from lingen_kit.data.seeds import derive_seed
 
@@ -53,7 +53,7 @@ class SampleOrder:
         self.length = length
         self.seed = seed
         self._epoch = -1
-        self._permutation: Tensor = torch.empty(0, dtype=torch.int64)
+        self._permutation = np.empty(0, np.int64)
 
     def __getitem__(self, position: int) -> Draw:
         """The sample at a position of the stream, counted from 0."""
@@ -62,7 +62,7 @@ class SampleOrder:
         epoch, offset = divmod(position, self.length)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
-            self._permutation = torch.randperm(self.length, generator=generator)
+            self._permutation = torch.randperm(self.length, generator=generator).numpy()
             self._epoch = epoch
         return Draw(index=int(self._permutation[offset]), epoch=epoch)
 

@@ -10,7 +10,8 @@ import torch
 from av.video.reformatter import ColorRange, Interpolation
 from PIL import Image
 
-from lingen_kit.data.decoding.frame import Fitter, to_float, upright_size
+from lingen_kit.data.decoding.frame import Fitter, upright_size
+from lingen_kit.data.sample import to_float
 
 PHOTOS = {name: getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea")}
 FULL_CHROMA = Interpolation.BICUBIC.value | 0x40000 | 0x2000  # FFmpeg's SWS_ACCURATE_RND and SWS_FULL_CHR_H_INT

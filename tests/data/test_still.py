@@ -111,9 +111,8 @@ def test_damaged_images_are_named(tmp_path: Path, suffix: str) -> None:
     content = whole.read_bytes()
     for kept in (20, len(content) // 2):
         cut.write_bytes(content[:kept])
-        for read in (probe, lambda path: read_clip(path, frames=1, fps=8, height=8, width=8)):
-            with pytest.raises(UnreadableVideo, match="Pillow"):
-                read(cut)
+        with pytest.raises(UnreadableVideo, match="Pillow"):
+            read_clip(cut, frames=1, fps=8, height=8, width=8)
     text = tmp_path / f"text{suffix}"
     text.write_text("no image at all\n" * 50)
     with pytest.raises(UnreadableVideo, match=f"text{suffix}"):

@@ -33,8 +33,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m lingen_kit {verb}",
         description="Pack a data set into WebDataset shards (tar archives of clips, captions and JSON, each with an"
-        " index beside it), shuffled. Files go in as they are; stretches of files are encoded anew. A run that was killed"
-        " goes on when called again.",
+        " index beside it), shuffled. Files go in as they are; stretches of files are encoded anew. A run that was"
+        " killed goes on when called again.",
         epilog="exit code: 0 all is well, 1 some clips cannot be used and are left out, 2 wrong usage",
     )
     add_common(parser, "export")

@@ -12,11 +12,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
-from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -154,8 +152,3 @@ def upright_size(frame: VideoFrame, pixel_aspect: float, shorter_side: int | Non
     rows, columns = turn_of(frame).size(frame.height, frame.width, pixel_aspect)
     scale = 1.0 if shorter_side is None else shorter_side / min(rows, columns)
     return max(1, math.floor(rows * scale + 0.5)), max(1, math.floor(columns * scale + 0.5))
-
-
-def to_float(pixels: Pixels) -> Tensor:
-    """8-bit pixels of any shape as float32 in [-1, 1]."""
-    return torch.from_numpy(pixels).float().div_(127.5).sub_(1)

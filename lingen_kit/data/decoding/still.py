@@ -5,13 +5,16 @@ of print JPEGs, and shrinks a large JPEG while decoding it. The first bytes tell
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from av.video.frame import VideoFrame
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from lingen_kit.data.media import Source, UnreadableVideo, open_bytes
 
+_SIDEWAYS = (5, 6, 7, 8)  # orientations of EXIF that exchange rows and columns
 _SPARE = 2  # a JPEG is shrunk while decoding to no less than this many times the wanted size
 
 
@@ -43,14 +46,32 @@ def read_still(source: Source, shortest: int | None = None) -> VideoFrame:
     Raises:
         UnreadableVideo: It is damaged or too large to be an image.
     """
+    with _opened(source) as image:
+        if shortest is not None and min(image.size) > _SPARE * shortest:
+            factor = _SPARE * shortest / min(image.size)
+            image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
+        return VideoFrame.from_ndarray(np.array(_to_rgb(ImageOps.exif_transpose(image))), format="rgb24")
+
+
+def still_size(source: Source) -> tuple[int, int]:
+    """Height and width of an image set upright, from its header alone.
+
+    Raises:
+        UnreadableVideo: It is damaged or too large to be an image.
+    """
+    with _opened(source) as image:
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+        return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Image.Image]:
+    """An image file; any error inside becomes `UnreadableVideo`."""
     try:
         with open_bytes(source) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # phones make such photos
             with Image.open(file) as image:
-                if shortest is not None and min(image.size) > _SPARE * shortest:
-                    factor = _SPARE * shortest / min(image.size)
-                    image.draft("RGB", (round(image.width * factor), round(image.height * factor)))
-                return VideoFrame.from_ndarray(np.array(_to_rgb(ImageOps.exif_transpose(image))), format="rgb24")
+                yield image
     except UnidentifiedImageError as error:
         raise UnreadableVideo(source, "it begins like an image, but is none (Pillow)") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -213,6 +213,8 @@ def _in_processes(
                     if isinstance(message, Outcome):
                         assert key is not None
                         worker.key, worker.fresh = None, False
+                        if todo:  # before the outcome is noted, so that the worker need not wait for that
+                            worker.give(todo[0], items[todo.popleft()])
                         yield key, message
                     elif message is not None:
                         worker.ready = True
