@@ -18,6 +18,7 @@ from lingen_kit.data.base import TooManyUnusable
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.clip_dataset import ClipDataset, names_a_side
 from lingen_kit.data.loader import TrainingLoader
+from lingen_kit.data.sampler import Draw
 from tests.data.conftest import Encode
 
 BUCKETS = Buckets(sizes=[(4, 32, 32), (4, 24, 40), (8, 32, 32), (1, 32, 32)])
@@ -280,3 +281,43 @@ def test_torchvision_data_sets_are_clips_of_one_frame() -> None:
 def test_options_that_cannot_work_are_named(make: Callable[[str], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make("clips")
+
+
+def test_a_batch_is_what_its_samples_are(mixed: Path) -> None:
+    data = AutoData(str(mixed), buckets=BUCKETS, crop="random", flip=0.5, batch_size=3, **SIZE)
+    loader = data.train_dataloader()
+    dataset = data.train_dataset()
+    for step, batch in enumerate(batches(loader, 8)):
+        for video, caption, draw in zip(batch["video"], batch["caption"], loader.schedule.draws(step), strict=True):
+            sample = dataset.draw(draw.index, draw.epoch)
+            assert caption == sample["caption"]
+            assert torch.equal(video, sample["video"])
+
+
+def test_levels_that_travel_to_a_gpu_become_the_same_numbers_there(mixed: Path) -> None:
+    data = VideoFolder(str(mixed), batch_size=2, short="hold", **SIZE)
+    dataset = data.train_dataset()
+    levels = dataset.read_batch([Draw(0, 0), Draw(1, 0)])
+    assert levels["video"].dtype == torch.uint8
+    batch = data.on_after_batch_transfer(levels, 0)
+    for index in range(2):
+        assert torch.equal(batch["video"][index], dataset.draw(index, 0)["video"])
+
+
+def test_what_cannot_be_used_is_written_to_the_run_folder_once(mixed: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        (mixed / f"bad_{number}.mp4").write_bytes(b"no video")
+        (mixed / f"bad_{number}.txt").write_text("bad")
+    (mixed / "lonely.mp4").write_bytes(b"no caption")
+    for _ in range(2):  # a run, and one that continues it
+        data = VideoFolder(str(mixed), batch_size=2, short="hold", max_bad_share=0.5, **SIZE)
+        data.keep_report(tmp_path / "run")
+        data.setup("fit")
+        batches(data.train_dataloader(), 16)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    reasons = {Path(line["source"]).name: line["reason"] for line in lines}
+    assert len(lines) == len(reasons)
+    assert "no caption" in reasons["lonely.mp4"]
+    bad = [reason for name, reason in reasons.items() if name.startswith("bad_")]  # one of them may validate
+    assert bad and all("it is no video" in reason for reason in bad)
+    assert len(reasons) >= 2
