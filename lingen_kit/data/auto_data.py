@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lingen_kit.data.base import VideoDataModule
 from lingen_kit.data.buckets import Buckets, Size, choose_size, name_of
 from lingen_kit.data.clip import Clip, Index, split
-from lingen_kit.data.clip_dataset import ClipDataset
+from lingen_kit.data.clip_dataset import ClipDataset, source_of
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.media import Kind, VideoInfo
 from lingen_kit.data.probing import probe_clips
@@ -160,7 +160,7 @@ class AutoData(VideoDataModule):
         for clip, info in probe_clips(clips, self.num_workers):
             size = info if isinstance(info, str) else self.assign(clip, info)
             if isinstance(size, str) or isinstance(info, str):
-                bad.append((str(clip.path), str(size)))
+                bad.append((str(clip.path) if size is info else source_of(clip), str(size)))
                 continue
             self._sizes[clip] = size
             self._seconds[clip] = (info.duration if clip.end is None else clip.end) - clip.start

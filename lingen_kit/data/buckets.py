@@ -97,16 +97,15 @@ def choose_size(
         if not fitting:
             return "an image, and no bucket is 1 frame long"
     else:
-        lengths = sorted({size[0] for size in sizes})
+        # Sizes of 1 frame are for images, unless there is no other.
+        lengths = sorted({size[0] for size in sizes if size[0] > 1}) or [1]
         filled = [length for length in lengths if _fills(seconds, length, fps)]
         if not filled and not hold:
             return (
                 f"too short: {seconds:.2f} s, and {lengths[0]} frames at {fps:g} per second need more than"
                 f" {(lengths[0] - 1) / fps:.2f} s (short=hold would repeat the last frame)"
             )
-        # Where images have buckets of their own, a video is not cut down to a single frame.
-        longer = [length for length in filled if length > 1] or filled or lengths[:1]
-        fitting = [size for size in sizes if size[0] == longer[-1]]
+        fitting = [size for size in sizes if size[0] == (filled or lengths[:1])[-1]]
     whole = [size for size in fitting if _enlargement(size, info) <= 1]
     if not whole:
         smallest = min(fitting, key=lambda size: _enlargement(size, info))

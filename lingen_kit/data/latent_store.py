@@ -15,12 +15,14 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import Tensor
 
@@ -113,7 +115,8 @@ class StoreWriter:
             OSError: If it cannot be written, as on a full disk; what was written before stays whole.
         """
         if self._tensors:
-            number = len(list(self.folder.glob(f"latents-{self.part}-*.safetensors")))
+            there = self.folder.glob(f"latents-{self.part}-*.safetensors")
+            number = 1 + max((int(path.stem.rpartition("-")[2]) for path in there), default=-1)
             shard = self.folder / f"latents-{self.part}-{number:05d}.safetensors"
             write_whole(shard, save(self._tensors))
         # A line that a killed process left unfinished ends before ours begins.
@@ -123,6 +126,21 @@ class StoreWriter:
             file.flush()
             os.fsync(file.fileno())
         self._tensors, self._clips, self._bytes = {}, [], 0
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing to a store meanwhile.
+
+    Raises:
+        ValueError: If another run is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", blocking=False):
+            yield
+    except Timeout as error:
+        raise ValueError(f"another run is writing {folder}; wait for it to end, or name another folder") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -74,7 +74,6 @@ def choose(
         (100, 60, 10.0, (17, 48, 80)),  # 72x128 has the nearer aspect, but would be enlarged
         (64, 64, 10.0, (17, 64, 64)),
         (32, 32, 10.0, (17, 64, 64)),  # smaller than all: enlarged as little as possible
-        (640, 640, 0.5, (1, 96, 96)),  # shorter than every clip, but there is a size of one frame
     ],
 )
 def test_a_file_goes_to_the_size_that_loses_least_of_it(
@@ -84,6 +83,9 @@ def test_a_file_goes_to_the_size_that_loses_least_of_it(
 
 
 def test_images_have_sizes_of_one_frame() -> None:
+    assert "too short" in str(choose(640, 640, 0.5))  # a video is no image
+    info = VideoInfo(15, 0.5, 30.0, 640, 640)
+    assert choose_size([(1, 64, 64)], info, "video", 0.5, 8.0, hold=False, enlarge=True) == (1, 64, 64)
     assert choose(640, 640, 0.04, kind="image") == (1, 96, 96)
     info = VideoInfo(1, 0.04, 25.0, 640, 640)
     reason = choose_size([(8, 32, 32)], info, "image", 0.04, 8.0, hold=False, enlarge=True)

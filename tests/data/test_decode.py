@@ -14,8 +14,8 @@ import torch
 from av.stream import Disposition
 from PIL import Image
 
-from lingen_kit.data.decode import probe, read_clip, stream
 from lingen_kit.data import decode
+from lingen_kit.data.decode import probe, read_clip, stream
 from lingen_kit.data.decoding import container
 from lingen_kit.data.media import UnreadableVideo
 from tests.data.conftest import H264, Encode, Encoding, numbered_frame, read_numbers

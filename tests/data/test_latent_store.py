@@ -19,6 +19,7 @@ from lingen_kit.data.latent_store import (
     places,
     read_about,
     read_clips,
+    sole_writer,
     write_about,
     write_whole,
 )
@@ -133,6 +134,13 @@ def test_a_shard_cut_off_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     os.truncate(place.path, 200)
     with pytest.raises(ValueError, match="ends too early"):
         TensorReader().read(place)
+
+
+def test_two_runs_do_not_write_one_store(tmp_path: Path) -> None:
+    with sole_writer(tmp_path), pytest.raises(ValueError, match="another run is writing"), sole_writer(tmp_path):
+        pass
+    with sole_writer(tmp_path):
+        pass
 
 
 def test_the_index_says_what_is_wrong_with_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lingen_kit.config import build_encoders
 from lingen_kit.data.auto_data import AutoData
 from lingen_kit.data.clip_dataset import ClipDataset, source_of
 from lingen_kit.data.jobs.progress import progress
-from lingen_kit.data.latent_store import CachedClip, StoreWriter, finished
+from lingen_kit.data.latent_store import CachedClip, StoreWriter, finished, places
 from lingen_kit.data.media import UnreadableVideo
 from lingen_kit.data.sample import Sample
 from lingen_kit.models.autoencoder import Autoencoder
@@ -127,7 +127,8 @@ def encode(job: Job, views: Sequence[View], devices: Sequence[str]) -> dict[str,
     Returns:
         The reason for each source that cannot be read.
     """
-    there = {(clip.name, clip.view, clip.latents, clip.text) for clip in finished(job.folder)}
+    stored = places(job.folder).keys()
+    there = {_identity(clip) for clip in finished(job.folder) if {clip.latents, clip.text or clip.latents} <= stored}
     todo = [view for view in views if _identity(view.cached) not in there]
     # By the tensor's name, so that equal clips meet in one process, which encodes them once.
     shares = [[view for view in todo if int(view.cached.latents, 16) % len(devices) == i] for i in range(len(devices))]

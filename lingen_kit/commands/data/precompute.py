@@ -19,7 +19,14 @@ def main(verb: str, arguments: list[str]) -> None:
     options, words = _parser(verb).parse_known_args(arguments)
     overrides = overrides_of(words)
 
-    import torch  # after the options are known to be good: importing it takes seconds
+    from lingen_kit.data.latent_store import sole_writer  # after the options are known to be good: it takes seconds
+
+    with sole_writer(options.out.expanduser()):
+        _precompute(options, overrides)
+
+
+def _precompute(options: argparse.Namespace, overrides: list[str]) -> None:
+    import torch
 
     from lingen_kit.commands.data.config import data_module
     from lingen_kit.commands.data.encoding import Job, both_datasets, encode, encoder_names, list_views, text_name
