@@ -18,8 +18,7 @@ from PIL import Image
 __all__ = ["data_uri", "escape", "jpeg", "page", "write"]
 
 # What a body may use: `table` inside `div.scroll`, `div.grid` of `figure`s, `div.cards` of `section`s, `.muted`,
-# `.bad`, `.good`, `.number` for cells of figures, `button`, `details`; `svg.chart` in the page's own colors,
-# `img.plot` on a white ground.
+# `.bad`, `.good`, `.number` for cells of figures, `button`, `details`; `svg.chart` in the page's own colors.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --muted: #5b6472; --ground: #ffffff; --card: #f4f5f7;
   --line: #dcdfe4; --accent: #0b62b0; --bad: #b3261e; --good: #1b6e3c; }
@@ -51,7 +50,6 @@ figure img, figure video { display: block; width: 100%; height: auto; border-rad
 figcaption { font-size: .82rem; line-height: 1.35; margin-top: .3rem; overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); font-weight: 600; }
 svg.chart { display: block; width: 100%; max-width: 30rem; height: auto; }
-img.plot { display: block; max-width: 100%; height: auto; border-radius: .6rem; background: #ffffff; }
 button, select, input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--line);
   border-radius: .4rem; padding: .35rem .8rem; }
 summary { cursor: pointer; padding: .15rem 0; }

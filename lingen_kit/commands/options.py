@@ -8,7 +8,7 @@ def positive(text: str) -> int:
     try:
         value = int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from error
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number, such as 4") from error
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value

@@ -9,8 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lingen_kit.data.base import VideoDataModule
 from lingen_kit.data.buckets import Buckets, Size, choose_size, name_of
-from lingen_kit.data.clip import Clip, Index, split
-from lingen_kit.data.clip_dataset import ClipDataset, source_of
+from lingen_kit.data.clip import Clip, Index, source_of, split
+from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.media import Kind, VideoInfo
 from lingen_kit.data.probing import probe_clips

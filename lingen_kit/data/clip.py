@@ -1,5 +1,6 @@
 """What a data set lists before anything is decoded: its clips, what is wrong with the others, and who validates."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,12 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
     return training, sorted(chosen, key=lambda clip: hashes[clip.file_name])
 
 
+def source_of(clip: Clip) -> str:
+    """The file of a clip, and the stretch of it if it is not the whole."""
+    whole = not clip.start and clip.end is None
+    return str(clip.path) if whole else f"{clip.path}#{clip.name.rpartition('#')[2]}"
+
+
 def split_name(word: object) -> str | None:
     """Which of `train`, `validation` and `test` a word for a part of a data set means; None if none of them."""
     return _SPLITS.get(word.lower()) if isinstance(word, str) else None
@@ -121,8 +128,28 @@ def _given_sides(clips: list[Clip]) -> dict[str, list[Clip]]:
 
 
 def printable(text: str) -> str:
-    r"""Text that can be printed and stored: bytes that are not UTF-8 and halves of characters become `\udcff`."""
-    return text.encode(errors="backslashreplace").decode()
+    r"""Text that can be printed on a line and stored: what is no Unicode becomes `\udcff`, a line feed `\n`.
+
+    So does all else that shows nothing, or does something to a terminal; spaces of any width stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else _escaped(letter) for letter in text
+    )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no bytes that were not UTF-8, and no halves of characters: it can be stored as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def first_of(lines: Iterable[str], limit: int = 10) -> str:

@@ -11,7 +11,7 @@ from torch.utils.data import get_worker_info
 
 from lingen_kit.data.base import name_some
 from lingen_kit.data.buckets import Size
-from lingen_kit.data.clip import Clip
+from lingen_kit.data.clip import Clip, source_of
 from lingen_kit.data.decode import probe, read_pixels
 from lingen_kit.data.decoding.frame import Pixels
 from lingen_kit.data.media import UnreadableVideo
@@ -198,9 +198,3 @@ class ClipDataset:
 def names_a_side(caption: str) -> bool:
     """Whether a caption says left or right, which mirroring would make untrue."""
     return _SIDED.search(caption) is not None
-
-
-def source_of(clip: Clip) -> str:
-    """The file of a clip, and the stretch of it if it is not the whole."""
-    whole = not clip.start and clip.end is None
-    return str(clip.path) if whole else f"{clip.path}#{clip.name.rpartition('#')[2]}"

@@ -8,24 +8,27 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, takewhile
 from pathlib import Path
 
 import av
+import numpy as np
 
-from lingen_kit.data.clip import Clip, printable
-from lingen_kit.data.decode import probe, stream
+from lingen_kit.data.clip import Clip, printable, source_of
+from lingen_kit.data.decode import probe, read_pixels
 from lingen_kit.data.jobs import file_key, run_jobs
-from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard_index, write_shard_index
+from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard, write_shard_index
 from lingen_kit.data.media import FilePart, Source, UnreadableVideo, local_path, open_bytes
 from lingen_kit.data.seeds import derive_seed
 
 _TEXT_BYTES = 4096  # of caption, JSON and the archive's headers of one clip, about
 _QUALITY = "16"  # of libx264: no difference that the eye sees
 _HOURS = 24 * 3600.0  # a shard may take long
+_FRAMES = 32  # of a stretch that are in memory at a time
+_SKIPPED = "skipped.jsonl"
+_MARK = '"exported_by": "lingen_kit"'  # in every JSON file of an export
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def plan_shards(clips: Sequence[Clip], out: Path, shard_bytes: int) -> list[Shar
             room = max(shard_bytes, size)
         room -= size
         about = {
+            "exported_by": "lingen_kit",
             "text": clip.caption,
             "name": printable(clip.name),
             "file": printable(file_key(clip)),
@@ -86,7 +90,7 @@ def write_shards(shards: Sequence[Shard], out: Path, workers: int) -> tuple[int,
     """Write those shards that are not there yet.
 
     Args:
-        shards: All that the folder is to hold; shards of an earlier plan are removed.
+        shards: All that the folder is to hold; shards of an earlier export are removed.
         out: The folder.
         workers: Processes.
 
@@ -95,59 +99,89 @@ def write_shards(shards: Sequence[Shard], out: Path, workers: int) -> tuple[int,
 
     Raises:
         OSError: If they cannot be written, as on a full disk; whole shards stay.
+        ValueError: If the folder holds shards that no export has written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    journal = out / "journal.jsonl"
+    before = sorted(out.glob("shard-*.tar"))
+    if foreign := [path for path in before if _held(path) is None]:
+        raise ValueError(f"{foreign[0]} was not written by an export, or is damaged; remove it or take another folder")
+    skipped = _read_skipped(out)
+    todo = {shard.path.name: shard for shard in shards if not stands(shard, skipped)}
+    journal = out / "export.journal.jsonl"
     journal.unlink(missing_ok=True)  # the shards themselves say which of them are done
-    todo = {shard.path.name: shard for shard in shards if not stands(shard)}
     label = f"writing {len(todo)} shards"
     done = run_jobs(write_shard, todo, journal, workers=workers, settings={"export": 1}, label=label, timeout=_HOURS)
     journal.unlink(missing_ok=True)
     if failed := [(name, outcome.error) for name, outcome in done.items() if outcome.error is not None]:
         name, reason = failed[0]
         raise ValueError(f"{len(failed)} of {len(todo)} shards could not be written, such as {name}: {reason}")
-    planned = {shard.path.name for shard in shards}
-    for path in out.glob("shard-*.tar"):
-        if path.name not in planned:
-            path.unlink()
-            path.with_name(path.name + INDEX_SUFFIX).unlink(missing_ok=True)
-    return len(todo), [tuple(entry) for outcome in done.values() for entry in outcome.value]  # type: ignore[union-attr]
+    skipped |= {about: (source, reason) for outcome in done.values() for about, source, reason in outcome.value or ()}
+    planned = {member.about for shard in shards for member in shard.members}
+    skipped = {about: why for about, why in skipped.items() if about in planned}
+    lines = (json.dumps({"about": about, "source": why[0], "reason": why[1]}) + "\n" for about, why in skipped.items())
+    (out / _SKIPPED).write_text("".join(lines), encoding="utf-8")
+    for path in set(before) - {shard.path for shard in shards}:
+        path.unlink()
+        _index_of(path).unlink(missing_ok=True)
+    return len(todo), list(skipped.values())
 
 
-def stands(shard: Shard) -> bool:
-    """Whether a shard is there, whole, with just these members."""
-    index = shard.path.with_name(shard.path.name + INDEX_SUFFIX)
-    if not index.is_file() or not shard.path.is_file():
-        return False
-    try:
-        contents = read_shard_index(index)
-    except ValueError:
-        return False
+def stands(shard: Shard, skipped: Container[str] = ()) -> bool:
+    """Whether a shard is there, whole, with just these members, but for those that an earlier run had to skip."""
+    planned = {f"{member.key}.json": member.about for member in shard.members if member.about not in skipped}
+    return _index_of(shard.path).is_file() and _held(shard.path) == planned
+
+
+def _held(path: Path) -> dict[str, str | None] | None:
+    """The JSON files in a shard that an export has written, by name; None if it has not, or the shard is not whole."""
+    if not path.is_file():
+        return None
+    contents = read_shard(path)
     held = {member.name: member.text for member in contents.members if member.name.endswith(".json")}
-    return contents.size == shard.path.stat().st_size and held == {f"{m.key}.json": m.about for m in shard.members}
+    # One without members is an export, too, of clips that could not be read.
+    ours = bool(held) or not contents.members
+    whole = ours and contents.size == path.stat().st_size and all(_MARK in (text or "") for text in held.values())
+    return held if whole else None
 
 
-def write_shard(shard: Shard) -> list[tuple[str, str]]:
-    """Write one shard, whole or not at all, and give (source, reason) of the clips that cannot be read.
+def _index_of(path: Path) -> Path:
+    return path.with_name(path.name + INDEX_SUFFIX)
+
+
+def _read_skipped(out: Path) -> dict[str, tuple[str, str]]:
+    """(source, reason) of the clips that earlier runs could not read, by what their JSON would say."""
+    path = out / _SKIPPED
+    if not path.is_file():
+        return {}
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {entry["about"]: (entry["source"], entry["reason"]) for entry in entries}
+    except (ValueError, KeyError, TypeError):  # cut off: those clips are tried again
+        return {}
+
+
+def write_shard(shard: Shard) -> list[tuple[str, str, str]]:
+    """Write one shard, whole or not at all.
+
+    Returns:
+        For each clip that cannot be read: what its JSON would say, its source and the reason.
 
     Raises:
         OSError: If it cannot be written.
     """
     beside = shard.path.with_name(f".{shard.path.name}.{os.getpid()}")
-    skipped: list[tuple[str, str]] = []
+    skipped: list[tuple[str, str, str]] = []
     try:
         with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
             for member in shard.members:
                 try:
                     suffix, content = _content(member.clip)
                 except (UnreadableVideo, FileNotFoundError, PermissionError) as error:
-                    skipped.append((printable(str(member.clip.path)), getattr(error, "reason", None) or str(error)))
+                    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+                    skipped.append((member.about, printable(source_of(member.clip)), reason))
                     continue
-                for ending, part in (
-                    (suffix, content),
-                    (".txt", member.clip.caption.encode()),
-                    (".json", member.about.encode()),
-                ):
+                parts = {suffix: content, ".txt": member.clip.caption.encode(), ".json": member.about.encode()}
+                for ending, part in parts.items():
                     header = tarfile.TarInfo(member.key + ending)
                     header.size = len(part)
                     archive.addfile(header, io.BytesIO(part))
@@ -178,24 +212,22 @@ def cut(source: Source, start: float, end: float | None) -> bytes:
     Raises:
         UnreadableVideo: If there is no frame in between, or the video cannot be read.
     """
-    fps = probe(source).fps
-    half = 0.5 / fps  # what a moment may be off by, as time stamps are rounded
-    pictures = (
-        pixels
-        for moment, pixels in takewhile(lambda at: end is None or at[0] < end - half, stream(source, fps=fps))
-        if moment >= start - half
-    )
-    first = next(pictures, None)  # (H, W, 3)
-    if first is None:
+    info = probe(source)
+    last = info.duration if end is None else min(end, info.duration)
+    count = round((last - start) * info.fps)
+    if count < 1:
         raise UnreadableVideo(source, f"it holds no frame from {start:.2f} s on")
-    height, width = (side - side % 2 for side in first.shape[:2])  # colors have half the resolution
+    height, width = info.height - info.height % 2, info.width - info.width % 2  # colors have half the resolution
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as container:
-        rate = Fraction(fps).limit_denominator(1001)
+        rate = Fraction(info.fps).limit_denominator(1001)
         encoder = container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
         encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-        for pixels in chain([first], pictures):
-            container.mux(encoder.encode(av.VideoFrame.from_ndarray(pixels[:height, :width], format="rgb24")))
+        for first in range(0, count, _FRAMES):
+            pixels = np.empty((3, min(_FRAMES, count - first), height, width), np.uint8)
+            read_pixels(source, pixels, fps=info.fps, start=start + first / info.fps, short="hold")
+            for picture in np.ascontiguousarray(pixels.transpose(1, 2, 3, 0)):  # (H, W, 3)
+                container.mux(encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(encoder.encode(None))
     return target.getvalue()
 

@@ -4,7 +4,6 @@ import errno
 import gc
 import io
 import json
-import os
 import shutil
 import tarfile
 import warnings
@@ -85,7 +84,7 @@ def test_only_what_changed_is_written_again(tmp_path: Path, clips: list[Clip]) -
     assert write_shards(shards, tmp_path / "out", workers=0) == (0, [])
     assert times() == before
     victim = shards[1]
-    os.truncate(victim.path, 1000)
+    victim.path.with_name(f"{victim.path.name}.index.jsonl").unlink()  # killed just before it
     assert write_shards(shards, tmp_path / "out", workers=0) == (1, [])
     assert {name for name, time in times().items() if time != before[name]} == {victim.path.name}
     fewer = written(tmp_path, clips[:2])
@@ -103,6 +102,19 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(tmp_path: Path, clip
     assert count == len(shards)
     assert [source for source, _ in skipped] == [str(gone)]
     assert len(read_index(str(tmp_path / "out"), ("video",)).clips) == 7
+    assert write_shards(shards, tmp_path / "out", workers=0) == (0, skipped)  # known, and said again
+
+
+def test_shards_of_others_are_left_alone(tmp_path: Path, clips: list[Clip]) -> None:
+    (tmp_path / "out").mkdir()
+    foreign = tmp_path / "out" / "shard-000099.tar"
+    with tarfile.open(foreign, "w") as archive:
+        archive.add(clips[0].path, "a.mp4")
+    before = foreign.read_bytes()
+    with pytest.raises(ValueError, match=r"shard-000099.tar was not written by an export"):
+        written(tmp_path, clips)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["shard-000099.tar"]
+    assert foreign.read_bytes() == before
 
 
 def test_a_full_disk_leaves_no_half_written_shard(

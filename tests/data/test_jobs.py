@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lingen_kit.data.clip import Clip
-from lingen_kit.data.jobs import Outcome, file_key, run_jobs
+from lingen_kit.data.jobs import Outcome, file_key, key_of_file, run_jobs
 from lingen_kit.data.jobs.journal import Journal
 from lingen_kit.data.media import FilePart
 from tests.data.errands import do
@@ -88,6 +88,19 @@ def test_a_crash_or_a_hang_costs_its_item_alone(tmp_path: Path) -> None:
     }
     assert found == work(items, tmp_path / "j", timeout=1.0)  # all from the journal: a hang is not waited for again
     assert len(lines(tmp_path / "j")) == 1 + len(items)
+
+
+@pytest.mark.parametrize("timeout", [1e7, float("inf")])
+def test_any_patience_will_do(tmp_path: Path, timeout: float) -> None:
+    assert work({"one": ("square", 2)}, tmp_path / "j", workers=1, timeout=timeout)["one"].error is None
+
+
+def test_all_stretches_of_a_file_share_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"12345")
+    clips = [Clip(path, "film.mp4", ""), Clip(path, "film.mp4#2-3", "", 2.0, 3.0), Clip(path, "film.mp4#5-", "", 5.0)]
+    assert {key_of_file(clip) for clip in clips} == {file_key(clips[0])}
+    assert len({file_key(clip) for clip in clips}) == 3
 
 
 def test_an_innocent_item_is_not_blamed_for_the_one_before(tmp_path: Path) -> None:

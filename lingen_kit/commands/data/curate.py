@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def main(verb: str, arguments: list[str]) -> None:
         print(line)
     print(f"\nmanifest  {out / MANIFEST}\nscores    {out / 'scores.csv'}\nreport    {out / 'report.json'}")
     print(f"review    {pages[0]}" + (f" and {len(pages) - 1} more pages" if len(pages) > 1 else ""))
-    print(f"\nwhat to try next:\n  python -m lingen_kit data inspect {out / MANIFEST}")
+    print(f"\n{_next(verdict, out / MANIFEST, pages[0], options.config)}")
 
 
 def _check_files(clips: list[Clip]) -> None:
@@ -93,12 +94,29 @@ def _remarks(verdict: Verdict, unusable: int) -> list[str]:
         lines.append(f"{len(verdict.overruled)} that the filters dropped are kept as a person decided")
     if verdict.unknown:
         lines.append(
-            f"{len(verdict.unknown)} decisions are on clips that there are not, such as {verdict.unknown[0]}: the data"
-            " or the scene cuts have changed since"
+            f"{len(verdict.unknown)} decisions are on clips that there are not, such as"
+            f" {printable(verdict.unknown[0])}: the data or the scene cuts have changed since"
         )
-    if not verdict.kept:
-        lines.append("nothing is kept: look at the reasons in scores.csv, and at the thresholds in the config")
     return lines
+
+
+def _next(verdict: Verdict, manifest: Path, page: Path, config: Path) -> str:
+    """What to do now; an empty manifest is nothing to go on with."""
+    from lingen_kit.data.curation.decide import CAPTIONED
+
+    if verdict.kept:
+        return f"what to try next:\n  python -m lingen_kit data inspect {shlex.quote(str(manifest))}"
+    if any(clip.dropped_by == CAPTIONED for clip in verdict.clips):
+        return (
+            f"the manifest is empty, as no clip that is left has a caption: open {page} in a browser, write captions"
+            " for those worth it and save the decisions; then run the same command with --decisions decisions.json"
+        )
+    if not verdict.clips:
+        return "the manifest is empty, as nothing can be read: look at the reasons in report.json"
+    return (
+        f"the manifest is empty, as nothing is kept: look at the reasons in scores.csv and loosen the thresholds in"
+        f" {config}, or keep clips by hand on {page}; then run the same command again"
+    )
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

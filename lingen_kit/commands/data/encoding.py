@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from lingen_kit.config import build_encoders
 from lingen_kit.data.auto_data import AutoData
-from lingen_kit.data.clip_dataset import ClipDataset, source_of
+from lingen_kit.data.clip import source_of
+from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.jobs.progress import progress
 from lingen_kit.data.latent_store import CachedClip, StoreWriter, finished, places
 from lingen_kit.data.media import UnreadableVideo

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.commands.data.options import add_common, kinds, output_folder
+from lingen_kit.commands.data.options import add_common, kinds, output_folder, require_clips
 
 _WIDTH = 100
 _ROWS = 10
@@ -20,7 +20,7 @@ def main(verb: str, arguments: list[str]) -> None:
         parser.error(f"unrecognized arguments: {' '.join(overrides)} (overrides of a config need a --config)")
     out = output_folder(options.data, "inspect", options.out)
 
-    from lingen_kit.data.layouts import read_index
+    from lingen_kit.data.layouts import list_clips
     from lingen_kit.data.survey.inspection import inspect  # after the options are known to be good
     from lingen_kit.data.survey.inspection_page import render
     from lingen_kit.page import write
@@ -32,7 +32,8 @@ def main(verb: str, arguments: list[str]) -> None:
         assign, wanted = module.assign, module.kinds
     else:
         assign, wanted = None, kinds(options)
-    index = read_index(options.data, wanted)
+    index = list_clips(options.data, wanted)
+    require_clips(index, wanted)
     found = inspect(index, out, workers=options.workers, timeout=options.timeout, assign=assign)
     write(out / "index.html", render(found))
     report = {"summary": found.summary, "clips": found.clips}

@@ -3,19 +3,23 @@
 import argparse
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from lingen_kit.data.media import Kind
+from lingen_kit.data.clip import Index, first_of
+from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, kind_of
 
 _KINDS: dict[str, tuple[Kind, ...]] = {"video": ("video",), "image": ("image",), "both": ("video", "image")}
 
 
-def add_common(parser: argparse.ArgumentParser, verb: str) -> None:
-    """Add the data set, `--kinds`, `--workers` and `--out` to a parser.
+def add_common(parser: argparse.ArgumentParser, verb: str, timeout: float | None = 120.0) -> None:
+    """Add the data set, `--kinds`, `--workers`, `--timeout` and `--out` to a parser.
 
     Args:
         parser: Of the verb.
         verb: Its name, after which the output folder is called by default.
+        timeout: Default of `--timeout`; None for a verb without one.
     """
     add = parser.add_argument
     add("data", metavar="DATA", help="folder of clips, list of them (.jsonl, .csv, .parquet) or shards; only read")
@@ -33,19 +37,45 @@ def add_common(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="N",
         help="processes that decode (default: one a core); 0 decodes in this process, where a file can crash it",
     )
-    add(
-        "--timeout",
-        type=_seconds,
-        default=120.0,
-        metavar="SECONDS",
-        help="a file that takes longer is given up (default 120)",
-    )
+    if timeout is not None:
+        add(
+            "--timeout",
+            type=_seconds,
+            default=timeout,
+            metavar="SECONDS",
+            help=f"a file that takes longer is given up (default {timeout:g})",
+        )
     add("--out", type=Path, metavar="DIR", help=f"folder to write to (default: NAME_{verb} here, after DATA's name)")
 
 
 def kinds(options: argparse.Namespace) -> tuple[Kind, ...]:
     """The kinds of files that `--kinds` asks for, for `read_index`."""
     return _KINDS[options.kinds]
+
+
+def require_clips(index: Index, asked: Sequence[Kind]) -> None:
+    """Refuse a data set that lists no clip, not even one that cannot be used.
+
+    Args:
+        index: The data set.
+        asked: The kinds of files that were looked for.
+
+    Raises:
+        ValueError: If it holds none of them.
+    """
+    if index.clips or index.unusable:
+        return
+    wanted = " and no ".join(asked)
+    others = Counter(kind for path, _ in index.ignored if (kind := kind_of(path)) is not None and kind not in asked)
+    if others:
+        [(kind, count)] = others.items()
+        what = f"{count:,} {kind}{'s' * (count != 1)}"
+        raise ValueError(f"{index.root} holds no {wanted}, and {what}; look for {kind}s with --kinds {kind}")
+    known = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
+    suffixes = ", ".join(sorted(suffix for kind in asked for suffix in known[kind]))
+    named = first_of(f"  {path}: {reason}" for path, reason in index.ignored)
+    ignored = f"; what it holds is ignored:\n{named}" if named else ""
+    raise ValueError(f"{index.root} holds no {wanted}; name data with files of these kinds: {suffixes}{ignored}")
 
 
 def output_folder(data: str, verb: str, wanted: Path | None) -> Path:
@@ -71,14 +101,20 @@ def output_folder(data: str, verb: str, wanted: Path | None) -> Path:
 
 
 def _workers(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no number of processes; give a whole one, such as 4") from error
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds, such as 120") from error
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 
-from lingen_kit.commands.data.options import add_common, kinds, output_folder
+from lingen_kit.commands.data.options import add_common, kinds, output_folder, require_clips
 
 _NAME_WIDTH = 44
 
@@ -15,10 +15,11 @@ def main(verb: str, arguments: list[str]) -> None:
     options = _parser(verb).parse_args(arguments)
     out = output_folder(options.data, "validate", options.out)
 
-    from lingen_kit.data.layouts import read_index  # after the options are known to be good
+    from lingen_kit.data.layouts import list_clips  # after the options are known to be good
     from lingen_kit.data.survey.validation import check, count, write_report
 
-    index = read_index(options.data, kinds(options))
+    index = list_clips(options.data, kinds(options))
+    require_clips(index, kinds(options))
     began = time.monotonic()
     checked = check(index, out, workers=options.workers, quick=options.quick, timeout=options.timeout)
     write_report(checked, index, out, kinds=kinds(options), quick=options.quick)
@@ -89,7 +90,10 @@ def _parser(verb: str) -> argparse.ArgumentParser:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no share, such as 0.05") from error
     if not (math.isfinite(value) and 0 <= value <= 1):
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value

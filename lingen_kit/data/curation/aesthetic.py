@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -48,7 +49,7 @@ class Aesthetic(Filter):
     explains: ClassVar[Mapping[str, str]] = {
         "aesthetic": "LAION's aesthetic score, median over frames; stock footage has 5 to 6"
     }
-    measured_by = ("clip", "head", "fps")
+    measured_by = ("content", "fps")
     packages = ("cv2",)
 
     def __init__(
@@ -70,11 +71,22 @@ class Aesthetic(Filter):
                     f"Aesthetic: {name} {found}; get the weights, or take the filter off the list: {WHERE}"
                 )
         require("transformers", type(self).__name__)
-        _load(self.clip, self.head, self.device)
+        _load(self.clip, self.head, self.device, self.content)
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of the model and the head as they are in the files: others may come to lie at the same paths."""
+        folder = Path(self.clip)
+        weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+        digests = []
+        for path in (folder / "config.json", *weights, Path(self.head)):
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def meter(self) -> Meter:
         """Scores the sampled frames."""
-        return _AestheticMeter(self.clip, self.head, self.fps, self.device)
+        return _AestheticMeter(self.clip, self.head, self.fps, self.device, self.content)
 
     def scores(self, clip: Candidate, measured: Measured) -> dict[str, float]:
         """The median of the frames in the clip; of the nearest one if none is."""
@@ -94,10 +106,10 @@ class Aesthetic(Filter):
 
 
 class _AestheticMeter(Meter):
-    def __init__(self, clip: str, head: str, fps: float, device: str) -> None:
+    def __init__(self, clip: str, head: str, fps: float, device: str, content: str) -> None:
         super().__init__(fps)
         self.clip, self.head, self.device = clip, head, device
-        self.model, self.layers = _load(clip, head, device)
+        self.model, self.layers = _load(clip, head, device, content)
         self.times: list[float] = []
         self.values: list[float] = []
         self.waiting: list[torch.Tensor] = []
@@ -153,8 +165,8 @@ def prepare(rgb: Any, size: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=1)
-def _load(clip: str, head: str, device: str) -> tuple[Any, torch.nn.Sequential]:
-    """CLIP and the head, once a process.
+def _load(clip: str, head: str, device: str, content: str) -> tuple[Any, torch.nn.Sequential]:
+    """CLIP and the head, once a process and a hash of what is in their files.
 
     Raises:
         ValueError: If the head is no stack of linear layers from the embedding of this CLIP to one number.

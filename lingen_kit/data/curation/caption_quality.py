@@ -76,6 +76,10 @@ class CaptionQuality(Filter):
         max_non_text: float = 0.25,
         boilerplate: Sequence[str] = BOILERPLATE,
     ) -> None:
+        if empty := [phrase for phrase in boilerplate if not phrase.strip()]:
+            raise ValueError(
+                f"CaptionQuality: the boilerplate phrase {empty[0]!r} would match every caption; leave it out"
+            )
         self.min_words, self.max_words = min_words, max_words
         self.max_repeated, self.max_non_text = max_repeated, max_non_text
         self.boilerplate = [phrase.casefold() for phrase in boilerplate]

@@ -64,6 +64,13 @@ class ConceptBalance(SetFilter):
             raise ValueError(f"ConceptBalance: the shares, with that of {OTHERS}, add up to {sum(shares.values()):g}")
         if empty := [name for name, concept in concepts.items() if not concept.words]:
             raise ValueError(f"ConceptBalance: the concept {empty[0]} has no words")
+        for name, concept in concepts.items():
+            for word in concept.words:
+                if not word.strip("* \t\r\n"):
+                    raise ValueError(
+                        f"ConceptBalance: the word {word!r} of {name} would match every caption; write one with"
+                        f" letters, or use the option {OTHERS} for all other clips"
+                    )
         if total is not None and total < 1:
             raise ValueError(f"ConceptBalance: total {total} must be at least 1, or null")
         self.shares, self.total, self.keep_best = shares, total, keep_best

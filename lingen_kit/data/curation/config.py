@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -42,6 +43,7 @@ def read_pipeline(path: str | Path) -> Pipeline:
         raise ValueError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content.get("filters"):
         raise ValueError(f"config {path} must hold a list `filters`, as experiments/recipes/curate.yaml does")
+    _check_keys(path, content)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Pipeline)
     try:
@@ -54,3 +56,18 @@ def read_pipeline(path: str | Path) -> Pipeline:
     for each in pipeline.filters:
         each.check(scores)
     return pipeline
+
+
+def _check_keys(path: Path, content: dict[Any, Any]) -> None:
+    """Refuse keys that there are not, with those that there are."""
+    known = [each.name for each in fields(Pipeline)]
+    if unknown := [key for key in content if key not in known]:
+        raise ValueError(f"config {path}: unknown key {unknown[0]!r}; choose out of {', '.join(known)}")
+    if not isinstance(content["filters"], list):
+        raise ValueError(f"config {path}: filters must be a list, each entry with - class_path: before it")
+    for number, entry in enumerate(content["filters"], 1):
+        if isinstance(entry, dict) and (wrong := [key for key in entry if key not in ("class_path", "init_args")]):
+            raise ValueError(
+                f"config {path}: unknown key {wrong[0]!r} in filter {number}; choose out of class_path, init_args, and"
+                " write the options of the filter below init_args"
+            )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.curation.decisions import Decision
-from lingen_kit.data.curation.filter import Candidate, Filter, SetFilter, unpack
+from lingen_kit.data.curation.filter import Candidate, Filter, SetFilter, round_down, unpack
 from lingen_kit.data.curation.measure import VIDEO
 from lingen_kit.data.jobs.journal import Outcome
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lingen_kit.data.curation.filter import Measured
 
 READABLE, PERSON, CAPTIONED = "Readable", "Person", "Captioned"
-"""Stages that are no filters: what cannot be decoded, what a person decided, and what nobody has captioned."""
+"""Stages that are no filters: what cannot be decoded or lies outside its file, what a person decided, and what nobody
+has captioned."""
 
 
 @dataclass
@@ -99,11 +100,15 @@ def decide(
     names = labels(filters)
     ordered = sorted(zip(names, filters, strict=True), key=lambda pair: isinstance(pair[1], SetFilter))
     series: dict[str, list[Measured]] = {}  # by clip, of each of the filters
+    scores: dict[str, list[dict[str, float]]] = {}  # likewise: two filters of one class have scores of the same names
     for clip in clips:
         outcomes = measured[clip.file_name]
         error = next((outcome.error for outcome in outcomes.values() if outcome.error is not None), None)
         if error is not None:
             verdict.unreadable.append((clip.name, error))
+            continue
+        if (empty := _outside(clip, outcomes[VIDEO].value or {})) is not None:
+            verdict.unreadable.append((clip.name, empty))
             continue
         found: list[Measured] = [
             unpack(outcomes[each.measure_key(shorter_side)].value or {}) if each.measures else {} for _, each in ordered
@@ -112,11 +117,12 @@ def decide(
             while candidate.name in series:  # a file with two captions
                 candidate.name += "'"
             series[candidate.name] = found
+            scores[candidate.name] = _score(candidate, ordered, found)
             verdict.clips.append(candidate)
     verdict.funnel.append(Stage(READABLE, len(clips), len(verdict.unreadable)))
     known = {clip.name for clip in verdict.clips}
     verdict.unknown = [name for name in decisions if name not in known]
-    _apply_person(verdict, decisions, ordered, series)
+    _apply_person(verdict, decisions, ordered, series, scores)
     for place, (name, each) in enumerate(ordered):
         left = verdict.kept
         reasons: dict[str, str] = {}
@@ -126,7 +132,9 @@ def decide(
             verdict.reports[name] = each.report()
         else:
             judged = [clip for clip in left if clip.caption or not each.judges_captions]
-            reasons = {clip.name: reason for clip in judged if (reason := each.keep(clip.scores)) is not None}
+            reasons = {
+                clip.name: reason for clip in judged if (reason := each.keep(scores[clip.name][place])) is not None
+            }
         for candidate in left:
             if candidate.name not in reasons:
                 continue
@@ -145,6 +153,16 @@ def decide(
     return verdict
 
 
+def _outside(clip: Clip, video: Mapping[str, Any]) -> str | None:
+    """Why nothing of a file lies between the clip's start and end; None if something does."""
+    duration = video["duration"]
+    if round(clip.start, 3) >= round_down(duration):
+        return f"it begins after the end of the file: at {clip.start:.10g} s of {duration:.4g} s"
+    if clip.end is not None and round(clip.start, 3) >= round_down(clip.end):
+        return f"it is empty: it begins at {clip.start:.10g} s and ends at {clip.end:.10g} s"
+    return None
+
+
 def _candidates(
     clip: Clip, video: Mapping[str, Any], ordered: Sequence[tuple[str, Filter]], found: Sequence[Measured]
 ) -> list[Candidate]:
@@ -155,7 +173,7 @@ def _candidates(
         name=clip.name,
         path=clip.path,
         caption=clip.caption,
-        start=min(clip.start, end),
+        start=clip.start,
         end=end,
         attributes=clip.attributes,
         file=clip.file_name,
@@ -164,16 +182,21 @@ def _candidates(
     pieces = [whole]
     for (_, each), mine in zip(ordered, found, strict=True):
         pieces = [piece for before in pieces for piece in _cut(before, each.propose(before, mine))]
-    for piece in pieces:
-        for (_, each), mine in zip(ordered, found, strict=True):
-            piece.scores |= each.scores(piece, mine)
     return pieces
+
+
+def _score(clip: Candidate, ordered: Sequence[tuple[str, Filter]], found: Sequence[Measured]) -> list[dict[str, float]]:
+    """What each filter gives to a clip, by which it judges; all of it together becomes the clip's scores."""
+    own = [each.scores(clip, mine) for (_, each), mine in zip(ordered, found, strict=True)]
+    for scores in own:
+        clip.scores |= scores
+    return own
 
 
 def _cut(clip: Candidate, spans: Sequence[tuple[float, float]]) -> list[Candidate]:
     if list(spans) == [(clip.start, clip.end)]:
         return [clip]
-    rounded = [(round(start, 3), round(end, 3)) for start, end in spans]
+    rounded = [(round(start, 3), round_down(end)) for start, end in spans]
     return [
         replace(clip, name=f"{clip.file}#{start:.10g}-{end:.10g}", start=start, end=end, scores={})
         for start, end in rounded
@@ -185,6 +208,7 @@ def _apply_person(
     decisions: Mapping[str, Decision],
     ordered: Sequence[tuple[str, Filter]],
     series: Mapping[str, Sequence[Measured]],
+    scores: dict[str, list[dict[str, float]]],
 ) -> None:
     before = len(verdict.clips)
     for clip in verdict.clips:
@@ -194,8 +218,7 @@ def _apply_person(
         clip.decision = decision.keep
         if decision.text is not None and decision.text != clip.caption:
             clip.caption, clip.captioned = decision.text, True
-            for (_, each), mine in zip(ordered, series[clip.name], strict=True):
-                clip.scores |= each.scores(clip, mine)
+            scores[clip.name] = _score(clip, ordered, series[clip.name])
         if decision.keep == "drop":
             clip.dropped_by, clip.reason = PERSON, "a person dropped it"
     if decisions:

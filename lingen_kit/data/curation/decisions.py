@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lingen_kit.data.clip import printable
+from lingen_kit.data.layouts.collect import flaw_of_caption
+
 FORMAT = "lingen_kit curation decisions 1"
 
 
@@ -50,4 +53,7 @@ def _decision(entry: Any, where: str) -> Decision:
         raise ValueError(f"{where}: the decision {keep!r} must be keep, drop or null")
     if text is not None and not (isinstance(text, str) and text.strip()):
         raise ValueError(f"{where}: the text {text!r} must be a caption or null")
-    return Decision(keep, text.strip() if text else None)
+    text = text.strip() if text else None
+    if text is not None and (flaw := flaw_of_caption(text)):
+        raise ValueError(printable(f"{where}: the text {flaw}; write the caption anew on the page, or mend the file"))
+    return Decision(keep, text)

@@ -183,8 +183,11 @@ class Filter(ABC):
             ValueError: If an option cannot work.
             MissingPackage: If a package is missing.
         """
+        owner, fps = type(self).__name__, getattr(self, "fps", None)
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"{owner}: fps {fps} must be above 0: so many frames per second are looked at")
         for package in self.packages:
-            require(package, type(self).__name__)
+            require(package, owner)
 
     def measure_key(self, shorter_side: int) -> str:
         """What the filter measures, as a name that changes with the options that matter."""
@@ -252,6 +255,11 @@ def rank(clip: Candidate, best: str) -> tuple[bool, float, float, str]:
 def plain(value: float) -> str:
     """A number as people write it."""
     return f"{value:.4g}" if abs(value) < 10000 else f"{value:.0f}"
+
+
+def round_down(seconds: float) -> float:
+    """An end in whole milliseconds, never later than it is: rounding must not ask for more than there is."""
+    return math.floor(seconds * 1000 + 1e-6) / 1000
 
 
 def pack(measured: Measured) -> dict[str, list[Any]]:

@@ -1,8 +1,8 @@
 """Phase 1: one pass over each file for all filters, kept so that nothing is measured twice.
 
 `OUT/measured` holds a journal for each measure, named after the filter and a hash of what its result depends on. A run
-measures of each file what is missing there; a pass that is under way has a journal of its own (`OUT/journal.jsonl`),
-out of which a killed run is continued.
+measures of each file what is missing there; a pass that is under way has a journal of its own
+(`OUT/curate.journal.jsonl`), out of which a killed run is continued. Other verbs may keep theirs in the same folder.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def measure_all(
     keys = {name: file_key(clip) for name, clip in files.items()}
     wanted = {each.measure_key(shorter_side): each for each in filters if each.measures}
     books = {name: _book(out, name) for name in (VIDEO, PREVIEW, *wanted)}
-    journal = out / "journal.jsonl"
-    if journal.is_file():
-        _absorb(_interrupted(journal), books, timeout)
+    journal = out / "curate.journal.jsonl"
+    if (before := _interrupted(journal)) is not None:
+        _absorb(before, books, timeout)
         journal.unlink()
     work: dict[str, Pass] = {}
     for name, clip in files.items():
@@ -124,7 +124,7 @@ def measure_all(
     print(_summary(work, len(files), len(wanted)), file=sys.stderr)
     if work:
         (out / "previews").mkdir(parents=True, exist_ok=True)
-        settings = {"measures": list(books)}
+        settings = {"curation": _FORMAT, "measures": list(books)}
         outcomes = run_jobs(
             measure_file,
             work,
@@ -156,13 +156,17 @@ def _is_missing(outcome: Outcome | None, timeout: float) -> bool:
     return outcome is None or (outcome.retry is not None and outcome.retry < timeout)
 
 
-def _interrupted(journal: Path) -> dict[str, Outcome]:
-    """What a run that was killed had measured, whatever its filters were."""
+def _interrupted(journal: Path) -> dict[str, Outcome] | None:
+    """What a run that was killed had measured, whatever its filters were; None if there is no journal of such a one."""
+    if not journal.is_file():
+        return None
     with journal.open("rb") as file:
         try:
             settings = json.loads(file.readline())
         except ValueError:
-            settings = {}
+            return None
+    if not isinstance(settings, dict) or settings.get("curation") != _FORMAT or "measures" not in settings:
+        return None
     with Journal(journal, settings) as book:
         return book.known
 

@@ -120,16 +120,21 @@ class NearDuplicates(SetFilter):
 
         shorter = math.ceil(_SHARED * min(len(one), len(other)))
         least = max(1, min(round(self.min_overlap * self.fps), shorter))
-        bits = np.bitwise_count(one[:, None] ^ other[None, :]).astype(np.float32)  # frames of one, of the other
-        # Samples of two copies may be half a step apart in time: each frame may meet its partner's neighbors.
-        padded = np.pad(bits, ((0, 0), (1, 1)), constant_values=64)
-        near = np.minimum(np.minimum(padded[:, :-2], padded[:, 2:]), bits)
         best: tuple[float, float] | None = None
         for shift in range(least - len(one), len(other) - least + 1):
-            line = np.diagonal(near, shift)
+            first, last = max(0, -shift), min(len(one), len(other) - shift)  # frames of one that have a partner
+            part = one[first:last]
+            line = np.full(len(part), 64, np.uint8)
+            # Samples of two copies may be half a step apart in time: each frame may meet its partner's neighbors.
+            for step in (shift - 1, shift, shift + 1):
+                low, high = max(first, -step), min(last, len(other) - step)
+                inside = slice(low - first, high - first)
+                bits = np.bitwise_count(part[inside] ^ other[low + step : high + step])
+                line[inside] = np.minimum(line[inside], bits)
+            mean = float(line.mean(dtype=np.float32))
             agree = (line <= self.max_distance).sum()
-            if agree >= max(least, _SHARED * len(line)) and (best is None or line.mean() < best[0]):
-                best = float(line.mean()), len(line) / self.fps
+            if agree >= max(least, _SHARED * len(line)) and (best is None or mean < best[0]):
+                best = mean, len(line) / self.fps
         return best
 
 

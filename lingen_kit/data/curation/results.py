@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lingen_kit.data.curation.decide import READABLE, Verdict
-from lingen_kit.data.curation.filter import Candidate
+from lingen_kit.data.curation.filter import Candidate, round_down
 from lingen_kit.data.media import kind_of
 from lingen_kit.page import write
 
@@ -39,8 +39,7 @@ def manifest_row(clip: Candidate) -> dict[str, Any]:
     """A kept clip as the data modules read it: its own columns, then ours. The path is absolute."""
     row = {**clip.attributes, "file_name": str(clip.path.resolve()), "text": clip.caption}
     if kind_of(clip.path) == "video":
-        # Downward, so that rounding never asks for more than there is.
-        row |= {"start": round(clip.start, 3), "end": math.floor(clip.end * 1000 + 1e-6) / 1000}
+        row |= {"start": round(clip.start, 3), "end": round_down(clip.end)}
     row |= _plain(clip.scores)
     if clip.decision == "keep":
         row["decided_by"] = "person"
@@ -59,7 +58,7 @@ def score_row(clip: Candidate) -> dict[str, Any]:
         "decision": clip.decision,
         "file_name": str(clip.path),
         "start": round(clip.start, 3),
-        "end": round(clip.end, 3),
+        "end": round_down(clip.end),
         "text": clip.caption,
         **_plain(clip.scores),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from lingen_kit.data.curation.filter import Candidate, Filter, Limit, Meter
@@ -37,6 +37,12 @@ class Sharpness(Filter):
 
     def __init__(self, min_sharpness: float = 20.0, size: int = 256, fps: float = 2.0) -> None:
         self.min_sharpness, self.size, self.fps = min_sharpness, size, fps
+
+    def check(self, scores: Sequence[str]) -> None:
+        """The size must be one that a picture can have."""
+        super().check(scores)
+        if self.size < 1:
+            raise ValueError(f"Sharpness: size {self.size} must be at least 1 pixel; 256 is usual")
 
     def meter(self) -> Meter:
         """Measures the sampled frames."""

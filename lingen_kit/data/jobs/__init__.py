@@ -2,6 +2,6 @@
 
 from lingen_kit.data.jobs.journal import Journal, Outcome
 from lingen_kit.data.jobs.progress import progress
-from lingen_kit.data.jobs.run import file_key, run_jobs
+from lingen_kit.data.jobs.run import file_key, key_of_file, run_jobs
 
-__all__ = ["Journal", "Outcome", "file_key", "progress", "run_jobs"]
+__all__ = ["Journal", "Outcome", "file_key", "key_of_file", "progress", "run_jobs"]

@@ -19,6 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,16 +29,17 @@ from lingen_kit.data.jobs.journal import Journal, Outcome
 from lingen_kit.data.jobs.progress import progress
 from lingen_kit.data.media import FilePart, UnreadableVideo
 
-if TYPE_CHECKING:  # importing it costs the import of torch
+if TYPE_CHECKING:
     from lingen_kit.data.clip import Clip
 
-__all__ = ["Outcome", "file_key", "run_jobs"]
+__all__ = ["Outcome", "file_key", "key_of_file", "run_jobs"]
 
 # What keeps a file from being read without being wrong with it: a later run tries again.
 _MAY_PASS = (
     errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ENOMEM, errno.EPERM, errno.ESTALE,
     errno.ETIMEDOUT,
 )  # fmt: skip
+_LONGEST_WAIT = 3600.0  # seconds; the system call takes no more than some weeks, and no infinity
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)  # what ends a process that did nothing wrong, or ran out of memory
 
 
@@ -102,6 +104,11 @@ def file_key(clip: Clip) -> str:
         state = _stamp(clip.path)
     stretch = f" {clip.start}-{clip.end}" if clip.start or clip.end is not None else ""
     return f"{clip.name} {state}{stretch}"
+
+
+def key_of_file(clip: Clip) -> str:
+    """A key that changes when the file of a clip does, the same for all stretches of a file."""
+    return file_key(replace(clip, name=clip.file_name, start=0.0, end=None))
 
 
 def _stamp(path: Path) -> str:
@@ -201,7 +208,7 @@ def _in_processes(
                 if worker.ready and worker.key is None and todo:
                     worker.give(todo[0], items[todo.popleft()])
             due = min((worker.since + timeout for worker in workers if worker.key is not None), default=None)
-            left = None if due is None else max(0.0, due - time.monotonic())
+            left = None if due is None else min(_LONGEST_WAIT, max(0.0, due - time.monotonic()))
             # A worker that dies closes its end of the pipe, which counts as readable.
             spoken = wait([worker.pipe for worker in workers], left)
             for worker in list(workers):

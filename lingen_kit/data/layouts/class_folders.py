@@ -1,7 +1,7 @@
 """Hugging Face's `ImageFolder` without captions: images in folders that are named like what they show."""
 
 from lingen_kit.data.clip import split_name
-from lingen_kit.data.layouts.collect import Collector, kind_of_name
+from lingen_kit.data.layouts.collect import NO_CAPTION, Collector, kind_of_name
 from lingen_kit.data.layouts.listing import Listing
 
 
@@ -20,7 +20,7 @@ class ClassFolders:
         classes = self._classes(listing)
         for name, flaw in listing.files.items():
             if kind_of_name(name) == "video":
-                clips.refuse(listing.path(name), "no caption: folders named like classes caption images only")
+                clips.refuse(listing.path(name), f"{NO_CAPTION}: folders named like classes caption images only")
             elif kind_of_name(name) == "image" and flaw:
                 clips.refuse(listing.path(name), flaw)
             elif kind_of_name(name) == "image":

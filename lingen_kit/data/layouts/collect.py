@@ -5,11 +5,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.data.clip import Clip, Index, printable
+from lingen_kit.data.clip import Clip, Index, is_unicode, printable
 from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FilePart, Kind
 
 MAX_CAPTION = 20_000
 """Characters. A longer text is a log file, a subtitle or a web page: nobody's caption."""
+
+NO_CAPTION = "no caption"
+"""How a reason begins that is about a clip's caption, whether it is missing or none."""
 
 TOO_LONG = f"is longer than {MAX_CAPTION:,} characters"
 
@@ -29,7 +32,7 @@ def flaw_of_caption(text: str) -> str | None:
         return "is empty"
     if len(text) > MAX_CAPTION:
         return TOO_LONG
-    if not text.isascii() and printable(text) != text:
+    if not is_unicode(text):
         return f"holds half of a character (a lone surrogate): {text[:120]}"
     return "holds zero bytes, so it is not UTF-8 text" if "\0" in text else None
 
@@ -67,7 +70,7 @@ class Collector:
         """
         if not self.takes(name, str(path)):
             return
-        if printable(name) != name:
+        if not is_unicode(name):
             self.index.unusable.append((str(path), "its name is not UTF-8; rename it"))
             return
         if start or end is not None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lingen_kit.data.clip import Index, first_of, printable
+from lingen_kit.data.clip import Index, first_of, is_unicode, printable
 from lingen_kit.data.layouts.caption_table import CaptionTable
 from lingen_kit.data.layouts.class_folders import ClassFolders
-from lingen_kit.data.layouts.collect import Collector
+from lingen_kit.data.layouts.collect import NO_CAPTION, Collector
 from lingen_kit.data.layouts.listing import Listing, list_files
 from lingen_kit.data.layouts.manifest import Table
 from lingen_kit.data.layouts.metadata import NAMES, MetadataFiles
@@ -57,13 +57,36 @@ def read_index(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind] = 
         OSError: If a table cannot be opened, or the disk for what URLs give is full.
         MissingPackage: If reading it needs a package that is not installed.
     """
+    index, listing = _list(root, kinds)
+    if not index.clips:
+        raise ValueError(_nothing_usable(index, listing))
+    return index
+
+
+def list_clips(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind] = ("video",)) -> Index:
+    """What `read_index` returns, of a data set without one usable clip too.
+
+    Args:
+        root: As of `read_index`.
+        kinds: As of `read_index`.
+
+    Raises:
+        ValueError: If there is nothing at `root`.
+        OSError: As of `read_index`.
+        MissingPackage: As of `read_index`.
+    """
+    return _list(root, kinds)[0]
+
+
+def _list(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind]) -> tuple[Index, Listing | None]:
+    """The index of a data set, and of a folder all its files."""
     if not kinds or set(kinds) - {"video", "image"}:
         raise ValueError(f"kinds are {tuple(kinds)!r}; choose video, image or both")
     roots = [str(each) for each in ([root] if isinstance(root, str | Path) else root)]
     for each in roots or [""]:
         if not each:
             raise ValueError("data.root is ''; set data.root to a folder of clips, or to . for this one")
-        if printable(each) != each:
+        if not is_unicode(each):
             raise ValueError(f"data.root {printable(each)} is not UTF-8; rename it")
     folder = Path(roots[0]).expanduser()
     name = shown(roots[0]) if len(roots) == 1 else f"{shown(roots[0])} and {len(roots) - 1} more"
@@ -77,9 +100,7 @@ def read_index(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind] = 
     finally:
         if searching:
             gc.enable()
-    if not index.clips:
-        raise ValueError(_nothing_usable(index, listing))
-    return index
+    return index, listing
 
 
 def _read_other(clips: Collector, roots: list[str], root: Path) -> str:
@@ -124,7 +145,7 @@ def _nothing_usable(index: Index, listing: Listing | None) -> str:
         count = len(index.unusable)
         none = "the one clip" if count == 1 else f"none of the {count:,} clips"
         start = f"{none} in {index.root} can{'not' * (count == 1)} be used"
-        if not any(reason.startswith("no caption: there is no") for _, reason in index.unusable):
+        if not any(reason.startswith(f"{NO_CAPTION}: there is no") for _, reason in index.unusable):
             return f"{start}:\n{named}"
         return (
             f"{start}; write a caption into a .txt file beside each clip, or one line per clip into metadata.jsonl:"

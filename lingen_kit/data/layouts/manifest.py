@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.data.clip import printable
-from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, Collector, flaw_of_caption
+from lingen_kit.data.clip import is_unicode, printable
+from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, NO_CAPTION, Collector, flaw_of_caption
 from lingen_kit.data.layouts.listing import why_no_file
 from lingen_kit.data.layouts.remote import is_url
 from lingen_kit.data.layouts.tables import number_or_text, plain, read_rows, unit
@@ -62,7 +62,12 @@ class Table:
                 clips.refuse(f"{self.path}, {unit(self.path)} {number}", row)
                 continue
             columns |= dict.fromkeys(row) if len(columns) < 100 and not row.keys() <= columns.keys() else {}
-            self._add(clips, number, row)
+            try:
+                self._add(clips, number, row)
+            except RecursionError:
+                clips.refuse(
+                    f"{self.path}, {unit(self.path)} {number}", "a value in it is nested too deeply to be read"
+                )
         for wanted in (FILE_COLUMNS, CAPTION_COLUMNS):
             if columns and columns.keys().isdisjoint(wanted):
                 raise ValueError(
@@ -108,7 +113,7 @@ class Table:
             raise _Unusable("it is a URL, and only shards are read from URLs; download it and give its path")
         if not self.outside and (given.startswith("/") or ".." in given.split("/")):
             raise _Unusable(f"it leads out of the folder; set data.root to {self.path} itself to allow that")
-        if not given.isascii() and printable(given) != given:
+        if not is_unicode(given):
             raise _Unusable("its name is not UTF-8; rename it")
         if flaw := self.files[name] if name in self.files else why_no_file(path):
             raise _Unusable(flaw)
@@ -125,11 +130,11 @@ def _caption(row: dict[str, Any]) -> tuple[str, str]:
         if caption is None:
             continue
         if not isinstance(caption, str):
-            raise _Unusable(f"its {column} is no text: {str(caption)[:120]}")
+            raise _Unusable(f"{NO_CAPTION}: its {column} is no text: {str(caption)[:120]}")
         if flaw := flaw_of_caption(caption := caption.strip()):
-            raise _Unusable(f"its {column} {flaw}")
+            raise _Unusable(f"{NO_CAPTION}: its {column} {flaw}")
         return column, caption
-    raise _Unusable("no caption")
+    raise _Unusable(NO_CAPTION)
 
 
 def _stretch(row: dict[str, Any]) -> tuple[float, float | None]:
@@ -142,7 +147,10 @@ def _stretch(row: dict[str, Any]) -> tuple[float, float | None]:
         value = number_or_text(cell) if isinstance(cell, str) else plain(cell)
         if isinstance(value, bool | str | list | dict) or (value is not None and value < 0):
             raise _Unusable(f"its {column} is {repr(cell)[:40]}, which is no number of seconds")
-        seconds.append(None if value is None else float(value))
+        try:
+            seconds.append(None if value is None else float(value))
+        except OverflowError:
+            raise _Unusable(f"its {column} is {repr(cell)[:40]}, which is no number of seconds") from None
     start, end = seconds[0] or 0.0, seconds[1]
     if end is not None and end <= start:
         raise _Unusable(f"its end, {end:g} s, is not after its start, {start:g} s")

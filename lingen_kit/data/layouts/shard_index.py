@@ -86,10 +86,14 @@ def read_shard_index(index: Path) -> Contents:
                     contents.flaws.append((str(entry["name"]), str(entry["reason"])))
                     continue
                 member = Member(**entry)
+                if not (isinstance(member.name, str) and isinstance(member.text, str | None)):
+                    raise ValueError("a name or a text in it is none")
+                if not (isinstance(member.offset, int) and isinstance(member.size, int)):
+                    raise ValueError(f"the place of {member.name} is no number of bytes")
                 if not 0 <= member.offset <= member.offset + member.size <= contents.size:
                     raise ValueError(f"{member.name} would lie outside the shard")
                 contents.members.append(member)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{index.name}: {error}") from error
     return contents
 

@@ -9,7 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, TOO_LONG, Collector, flaw_of_caption, kind_of_name
+from lingen_kit.data.layouts.collect import (
+    CAPTION_COLUMNS,
+    NO_CAPTION,
+    TOO_LONG,
+    Collector,
+    flaw_of_caption,
+    kind_of_name,
+)
 from lingen_kit.data.layouts.listing import Listing
 from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard
 from lingen_kit.data.layouts.tables import plain
@@ -131,29 +138,32 @@ def _caption(members: dict[str, Member]) -> tuple[str, dict[str, Any], str | Non
     caption: Any = None
     source = ""
     if (member := members.get("json")) is not None:
-        source = member.name
+        source = "its .json"
         if member.text is None:
-            return "", {}, f"no caption: {source} is too long to be one"
+            return "", {}, f"{NO_CAPTION}: {source} is too long to be one"
         try:
             said = json.loads(member.text.removeprefix("\ufeff"), parse_constant=lambda _: None)
         except (ValueError, RecursionError):
-            return "", {}, f"no caption: {source} is not valid JSON"
+            return "", {}, f"{NO_CAPTION}: {source} is not valid JSON"
         if not isinstance(said, dict):
-            return "", {}, f"no caption: {source} is not a JSON object"
+            return "", {}, f"{NO_CAPTION}: {source} is not a JSON object"
         column = next((column for column in CAPTION_COLUMNS if said.get(column) is not None), None)
         caption = said.pop(column) if column else None
-        attributes = {key: plain(value) for key, value in said.items() if value is not None}
+        try:
+            attributes = {key: plain(value) for key, value in said.items() if value is not None}
+        except RecursionError:
+            return "", {}, f"{NO_CAPTION}: {source} is nested too deeply to be read"
     if (member := members.get("txt")) is not None:
-        source = member.name
+        source = "its .txt"
         if member.text is None:
-            return "", {}, f"no caption: {source} {TOO_LONG}"
+            return "", {}, f"{NO_CAPTION}: {source} {TOO_LONG}"
         caption = " ".join(member.text.removeprefix("\ufeff").split())
         if any("\udc80" <= letter <= "\udcff" for letter in caption):
-            return "", {}, f"no caption: {source} is not UTF-8 text; save it as UTF-8"
+            return "", {}, f"{NO_CAPTION}: {source} is not UTF-8 text; save it as UTF-8"
     if not source:
-        return "", {}, "no caption: no .txt and no .json in the shard has its key"
+        return "", {}, f"{NO_CAPTION}: no .txt and no .json in the shard has its key"
     if not isinstance(caption, str):
         missing = f"has no {', '.join(CAPTION_COLUMNS[:-1])} or {CAPTION_COLUMNS[-1]} that is text"
-        return "", {}, f"no caption: {source} {missing}"
+        return "", {}, f"{NO_CAPTION}: {source} {missing}"
     flaw = flaw_of_caption(caption := caption.strip())
-    return caption, attributes, f"no caption: {source} {flaw}" if flaw else None
+    return caption, attributes, f"{NO_CAPTION}: {source} {flaw}" if flaw else None

@@ -2,7 +2,7 @@
 
 import os
 
-from lingen_kit.data.layouts.collect import MAX_CAPTION, TOO_LONG, Collector, flaw_of_caption, kind_of_name
+from lingen_kit.data.layouts.collect import MAX_CAPTION, NO_CAPTION, TOO_LONG, Collector, flaw_of_caption, kind_of_name
 from lingen_kit.data.layouts.listing import Listing
 from lingen_kit.data.media import VIDEO_SUFFIXES
 
@@ -39,7 +39,7 @@ class Sidecars:
             elif clips.takes(name, path):
                 caption, flaw = read_caption(listing.path(sidecar))
                 if flaw:
-                    clips.refuse(path, f"no caption: {os.path.basename(sidecar)} {flaw}")
+                    clips.refuse(path, f"{NO_CAPTION}: the .txt beside it {flaw}")
                 else:
                     clips.add(name, path, caption)
         lonely = "a caption without a clip: beside it is no file of that name and one of the kinds "
@@ -74,5 +74,5 @@ def read_caption(path: str) -> tuple[str, str | None]:
 def _no_sidecar(sidecar: str) -> str:
     name = os.path.basename(sidecar)
     if len(os.fsencode(name)) > _LONGEST_NAME:
-        return f"no caption: the name of its .txt file would be longer than {_LONGEST_NAME} bytes; rename it"
-    return f"no caption: there is no {name}"
+        return f"{NO_CAPTION}: the name of its .txt file would be longer than {_LONGEST_NAME} bytes; rename it"
+    return f"{NO_CAPTION}: there is no .txt beside it"

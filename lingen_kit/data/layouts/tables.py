@@ -58,8 +58,18 @@ def first_columns(table: Path) -> list[str]:
         return []
 
 
-def plain(value: Any) -> Any:
-    """A value as plain JSON data; None for NaN, which says that it is not known, and for bytes."""
+def plain(value: Any, levels: int = 100) -> Any:
+    """A value as plain JSON data; None for NaN, which says that it is not known, and for bytes.
+
+    Args:
+        value: What a table or a JSON file says.
+        levels: How deep it may be nested.
+
+    Raises:
+        RecursionError: If it is nested deeper, and whoever writes it down again might fail.
+    """
+    if levels < 0:
+        raise RecursionError("a value is nested too deeply")
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -67,9 +77,9 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner, levels - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [plain(inner, levels - 1) for inner in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return None
     if hasattr(value, "isoformat"):  # dates and times

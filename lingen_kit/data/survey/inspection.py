@@ -11,10 +11,11 @@ from typing import Any
 
 from lingen_kit.data.clip import Clip, Index, printable
 from lingen_kit.data.content import content_hash
-from lingen_kit.data.jobs import run_jobs
+from lingen_kit.data.jobs import key_of_file, run_jobs
+from lingen_kit.data.layouts.collect import NO_CAPTION
 from lingen_kit.data.media import VideoInfo
-from lingen_kit.data.survey.looking import PRELOAD, Moment, look, picture
-from lingen_kit.data.survey.naming import file_of, key_of_file, relative_name
+from lingen_kit.data.survey.looking import Moment, look, picture
+from lingen_kit.data.survey.naming import file_of, relative_name
 
 Assign = Callable[[Clip, VideoInfo], "str | tuple[int, int, int]"]
 
@@ -84,12 +85,11 @@ def inspect(
         return run_jobs(
             function,
             items,
-            out / "journal.jsonl",
+            out / "inspect.journal.jsonl",
             workers=workers,
             settings=settings,
             label=label,
             timeout=timeout,
-            preload=PRELOAD,
         )
 
     looks = run(look, sources, "looking into files")
@@ -161,7 +161,7 @@ def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
         "seconds": sum(clip["seconds"] for clip in good),
         "with_sound": sum(clip["sound"] for clip in files.values()),
         "unusable": [{"file": name, "reason": reason} for name, reason in sorted(unusable)],
-        "without_caption": sum("no caption" in reason or "is empty" in reason for _, reason in index.unusable),
+        "without_caption": sum(reason.startswith(NO_CAPTION) for _, reason in index.unusable),
         "ignored": [{"file": relative_name(path, index.root), "reason": reason} for path, reason in index.ignored],
         "duplicates": sorted(sorted(group) for group in same.values()),
         "repeated_captions": {text: count for text, count in captions.most_common() if count > 1},
@@ -189,8 +189,9 @@ def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
 
 
 def kind_of_reason(reason: str) -> str:
-    """The part of a reason that clips share: what stands before the numbers."""
-    return re.split(r"[:(;,]|\d", reason, maxsplit=1)[0].strip() or reason
+    """The part of a reason that clips share: what stands before the numbers, and of a caption what is wrong with it."""
+    start = f"{NO_CAPTION}: " if reason.startswith(f"{NO_CAPTION}: ") else ""
+    return (start + re.split(r"[:(;,]|\d", reason.removeprefix(start), maxsplit=1)[0]).strip() or reason
 
 
 def _words(caption: str) -> list[str]:

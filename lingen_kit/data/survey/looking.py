@@ -1,6 +1,6 @@
 """A quick look into a media file: what its header says, its middle frame, a hash of some of its bytes.
 
-Decoding imports torch, which takes seconds: workers import it once for all, and the process that starts them never.
+Imports no torch, so that worker processes start soon.
 
 Letters: H height, W width.
 """
@@ -16,15 +16,14 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from lingen_kit.data.decode import probe
 from lingen_kit.data.decoding.container import Timed, VideoFile, open_video
+from lingen_kit.data.decoding.frame import Fitter, upright_size
 from lingen_kit.data.decoding.still import is_still, read_still
 from lingen_kit.data.media import FilePart, Source, UnreadableVideo, open_bytes, require_file
 from lingen_kit.data.survey.diagnosis import diagnosed
 from lingen_kit.data.survey.measuring import describe_still
 from lingen_kit.page import jpeg
-
-PRELOAD = ("lingen_kit.data.decode",)
-"""What workers import besides this module."""
 
 Pixels = NDArray[np.uint8]
 
@@ -56,8 +55,6 @@ def look(source: Source) -> dict[str, Any]:
     Raises:
         UnreadableVideo: If its first frame cannot be decoded.
     """
-    from lingen_kit.data.decode import probe
-
     with diagnosed(source):
         found: dict[str, Any] = {"info": asdict(probe(source))}
         if is_still(source):
@@ -105,8 +102,6 @@ def _shown_at(moment: Moment, video: VideoFile, frames: Iterator[Timed]) -> Pixe
 
 def _small(frame: VideoFrame, pixel_aspect: float, side: int) -> Pixels:
     """`(H, W, 3)` RGB, upright, the longer side as wanted."""
-    from lingen_kit.data.decoding.frame import Fitter, upright_size
-
     height, width = upright_size(frame, pixel_aspect)
     scale = side / max(height, width)
     pixels = np.empty((max(1, round(height * scale)), max(1, round(width * scale)), 3), np.uint8)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lingen_kit.data.clip import Clip, Index, printable
-from lingen_kit.data.jobs import Outcome, run_jobs
+from lingen_kit.data.jobs import Outcome, key_of_file, run_jobs
 from lingen_kit.data.media import FilePart, Kind
 from lingen_kit.data.survey.measuring import Job, measure
-from lingen_kit.data.survey.naming import file_of, key_of_file, relative_name
+from lingen_kit.data.survey.naming import file_of, relative_name
 from lingen_kit.data.survey.units import brief
 from lingen_kit.page import write
 
@@ -35,7 +35,6 @@ _CONTAINERS = {
     "mpegts": (".ts", ".mpg", ".mpeg"),
     "ogg": (".ogv",),
     "asf": (".wmv",),
-    "apng": (".png",),
     "jpeg": (".jpg", ".jpeg"),
     "mpo": (".jpg", ".jpeg"),
     "png": (".png",),
@@ -99,7 +98,7 @@ def check(index: Index, out: Path, *, workers: int, quick: bool, timeout: float)
     outcomes = run_jobs(
         measure,
         {keys[path]: job for path, job in jobs.items()},
-        out / "journal.jsonl",
+        out / "validate.journal.jsonl",
         workers=workers,
         settings={"verb": "validate", "version": _VERSION, "ffmpeg": av.ffmpeg_version_info},
         label="checking files",
@@ -116,12 +115,17 @@ def judge(found: dict[str, Any], job: Job) -> list[Problem]:
     problems: list[Problem] = []
     declared, frames, seconds = found["declared"], found["frames"], found["seconds"]
     cut = False
+    fps, told = declared["fps"], declared["seconds"]
+    least, most = _PLAUSIBLE_FPS
+    frame = 1 / fps if fps and least <= fps <= most else 0.04
+    # Then an edit list hides what is missing, such as what a cut without encoding keeps from before its start.
+    whole = told is not None and abs(told - seconds) <= _MISSING_FRAMES * frame
     if found["error"]:
         problems.append(_bad(f"it cannot be decoded after {seconds:.2f} s: {found['error']}"))
     if found["damaged"]:
         first = f"the first at {max(0.0, found['damaged_at']):.2f} s"
         problems.append(_bad(f"{found['damaged']} of its frames are damaged, {first}"))
-    if frames is not None and declared["frames"] and not found["error"]:
+    if frames is not None and declared["frames"] and not found["error"] and not whole:
         missing = declared["frames"] - frames
         cut = missing > max(_MISSING_FRAMES, _MISSING_SHARE * declared["frames"])
         if cut:

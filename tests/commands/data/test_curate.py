@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -280,6 +281,10 @@ def test_copies_of_what_a_person_dropped_go_too(run: Run, measured: Path) -> Non
         ("{}", "its format must be"),
         ('{"format": "lingen_kit curation decisions 1", "decisions": {"a": {"decision": "maybe"}}}', "'maybe' must be"),
         ('{"format": "lingen_kit curation decisions 1", "decisions": {"a": {"text": " "}}}', "must be a caption"),
+        (
+            '{"format": "lingen_kit curation decisions 1", "decisions": {"coffee.mp4": {"text": "a \\ud83d cup"}}}',
+            "coffee.mp4: the text holds half of a character",
+        ),
     ],
 )
 def test_decisions_that_are_none_are_refused(
@@ -287,9 +292,11 @@ def test_decisions_that_are_none_are_refused(
 ) -> None:
     path = measured.parent / "d.json"
     path.write_text(text)
+    before = tree(measured)
     with pytest.raises(SystemExit):
         run("--config", config(measured.parent / "a.yaml"), "--decisions", path)
     assert message in capsys.readouterr().err
+    assert tree(measured) == before
 
 
 def test_the_page_asks_for_nothing_and_trusts_no_caption(first: Path) -> None:
@@ -354,7 +361,9 @@ def test_captions_can_be_written_by_hand(
         lingen(*words)
     capsys.readouterr()
     lingen(*words, "--uncaptioned")
-    assert "Captioned              2         2         0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Captioned              2         2         0" in out
+    assert "data inspect" not in out and f"open {Path('out/index.html')} in a browser, write captions" in out
     found = scores(run_dir / "out")
     assert found["two.mp4#0-1.9"]["dropped_by"] == "Captioned" and found["black.mp4"]["dropped_by"] == "Exposure"
     text = {"two.mp4#0-1.9": {"text": "a cat looks to the left"}, "two.mp4#2.1-4": {"text": "rocket", "decision": None}}
@@ -362,6 +371,45 @@ def test_captions_can_be_written_by_hand(
     (clip,) = read_index(run_dir / "out" / "manifest.jsonl").clips
     assert (clip.caption, clip.start, clip.end) == ("a cat looks to the left", 0.0, 1.9)
     assert scores(run_dir / "out")["two.mp4#2.1-4"]["reason"] == "caption_words 1 is below 3"
+
+
+def test_an_empty_manifest_is_nothing_to_inspect(run: Run, measured: Path, capsys: pytest.CaptureFixture) -> None:
+    run("--config", config(measured.parent / "a.yaml", Sharpness={"min_sharpness": 1e9}))
+    out = capsys.readouterr().out
+    assert "data inspect" not in out
+    assert f"loosen the thresholds in {measured.parent / 'a.yaml'}" in out
+
+
+def test_nothing_that_can_be_read_is_told(
+    lingen: Run, clips: Path, run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (run_dir / "broken").mkdir()
+    shutil.copy(clips / "noise.mp4", run_dir / "broken")
+    (run_dir / "broken" / "noise.txt").write_text("nobody can play this")
+    lingen("data", "curate", "broken", "--out", "out", "--workers", 0, "--config", config(run_dir / "a.yaml"))
+    out = capsys.readouterr().out
+    assert "data inspect" not in out and "nothing can be read: look at the reasons in report.json" in out
+
+
+def test_the_next_command_can_be_pasted(
+    lingen: Run, clips: Path, measured: Path, run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = measured.rename(run_dir / "my clips; best")
+    lingen("data", "curate", clips, "--out", out, "--workers", 0, "--config", config(run_dir / "a.yaml"))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert shlex.split(line)[-2:] == ["inspect", str(out / "manifest.jsonl")]
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "curate.journal.jsonl"])
+def test_the_journal_of_another_verb_is_left_alone(name: str, run: Run, run_dir: Path, passes: list) -> None:
+    out = run_dir / "out"
+    out.mkdir()
+    text = '{"journal": 1, "check": "decode"}\n{"key": "coffee.mp4", "value": {"Video": {}}}\n'
+    (out / name).write_text(text)
+    run("--config", config(run_dir / "a.yaml"))
+    assert len(passes) == 10
+    kept = out / name if name == "journal.jsonl" else out / "curate.journal.old.jsonl"  # set aside
+    assert kept.read_text() == text
 
 
 TRIPWIRE = """
@@ -399,14 +447,14 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_nobody_disturbed(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (run_dir / "out" / "manifest.jsonl").exists()
-    with (run_dir / "out" / "journal.jsonl").open("a") as journal:
+    with (run_dir / "out" / "curate.journal.jsonl").open("a") as journal:
         journal.write('{"key": "cut off in the mi')
     monkeypatch.syspath_prepend(str(run_dir))
     lingen(*words)
     assert 0 < len(passes) < 10
     for name in ("manifest.jsonl", "scores.csv"):
         assert (run_dir / "out" / name).read_bytes() == (first / name).read_bytes()
-    assert not (run_dir / "out" / "journal.jsonl").exists()
+    assert not (run_dir / "out" / "curate.journal.jsonl").exists()
 
 
 def test_workers_give_the_same(first: Path, clips: Path, run_dir: Path, lingen: Run) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,7 @@ def test_the_page_shows_it(clips: Path, run_dir: Path, lingen: Front) -> None:
 
 def test_a_second_look_opens_nothing_and_says_the_same(clips: Path, run_dir: Path, lingen: Front) -> None:
     first = inspect(lingen, clips, workers=1)
-    journal, page = Path("clips_inspect/journal.jsonl"), Path("clips_inspect/index.html")
+    journal, page = Path("clips_inspect/inspect.journal.jsonl"), Path("clips_inspect/index.html")
     known, shown = journal.read_text(), page.read_text()
     assert inspect(lingen, clips) == first
     assert (journal.read_text(), page.read_text()) == (known, shown)
@@ -134,8 +136,37 @@ def test_stretches_of_a_file_count_as_clips(clips: Path, run_dir: Path, lingen: 
     found = inspect(lingen, "list.jsonl", "--out", "found")
     assert (found["summary"]["clips"], found["summary"]["files"]) == (4, 1)
     assert found["summary"]["seconds"] == pytest.approx(6.0)
-    keys = [json.loads(line)["key"] for line in Path("found/journal.jsonl").read_text().splitlines()[1:]]
+    keys = [json.loads(line)["key"] for line in Path("found/inspect.journal.jsonl").read_text().splitlines()[1:]]
     assert sum("picture" not in key for key in keys) == 1
+
+
+def test_reasons_are_grouped_by_what_is_wrong(
+    clips: Path, run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bare").mkdir()
+    for number in range(4):
+        captioned(Path(shutil.copy(clips / "a.mp4", f"bare/{number}.mp4")), "" if number < 3 else "\0")
+    shutil.copy(clips / "a.mp4", "bare/silent.mp4")
+    found = inspect(lingen, "bare")["summary"]
+    assert (found["clips"], found["without_caption"]) == (0, 5)  # a folder without one usable clip has a report too
+    output = capsys.readouterr().out
+    assert re.search("^  3  no caption: the .txt beside it is empty +0.mp4$", output, re.MULTILINE)
+    assert re.search("^  1  no caption: the .txt beside.*not UTF-8 text +3.mp4$", output, re.MULTILINE)
+    assert re.search("^  1  no caption: there is no .txt beside it +silent.mp4$", output, re.MULTILINE)
+    assert Reader(Path("bare_inspect/index.html").read_text(encoding="utf-8")).open == []
+
+
+def test_only_what_is_wrong_with_a_caption_counts_as_want_of_one(clips: Path, run_dir: Path, lingen: Front) -> None:
+    lines = [{"file_name": str(clips / name), "text": text} for name, text in (("a.mp4", "x"), ("long.mkv", " "))]
+    lines.append({"text": "no caption"})
+    Path("list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = inspect(lingen, "list.jsonl", "--out", "found")["summary"]
+    assert (len(found["unusable"]), found["without_caption"]) == (2, 1)
+
+
+def test_looking_imports_no_torch() -> None:
+    words = "import sys, lingen_kit.data.survey.looking; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], cwd=Path(__file__).parents[3]).returncode == 0
 
 
 def test_damaged_files_do_not_end_it(run_dir: Path, lingen: Front) -> None:

@@ -1,5 +1,6 @@
 """`data validate` finds what is wrong with files, once, and says it."""
 
+import argparse
 import csv
 import json
 import os
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
-from lingen_kit.commands.data.options import output_folder
+from lingen_kit.commands.data.options import add_common, output_folder
 from lingen_kit.data.decode import stream
 from lingen_kit.data.survey.measuring import Job, measure
 from lingen_kit.data.survey.validation import judge, judge_caption, judge_stretch
@@ -103,6 +105,57 @@ def test_each_damage_is_found(run_dir: Path, lingen: Front, capsys: pytest.Captu
     assert f"{counts['unusable'] / counts['files']:.1%} of the files are unusable" in output.err
 
 
+def cut_without_encoding(source: Path, path: Path, seconds: float) -> Path:
+    """All packets, those before the cut at negative times, which an edit list hides."""
+    with av.open(str(source)) as before, av.open(str(path), "w") as after:
+        stream = before.streams.video[0]
+        copy = after.add_stream_from_template(stream)
+        assert stream.time_base
+        shift = round(seconds / stream.time_base)
+        for packet in before.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                after.mux(packet)
+    return path
+
+
+def test_what_an_edit_list_hides_is_not_missing(clips: Path, lingen: Front) -> None:
+    source = encode(clips.parent / "whole.mp4", count=96)
+    cut = captioned(cut_without_encoding(source, clips / "cut.mp4", 4.0), "cut")
+    found = measure(Job(cut, "video", False))
+    assert found["declared"]["frames"] == 96 and 48 <= found["frames"] <= 52
+    if ffmpeg := shutil.which("ffmpeg"):
+        words = [ffmpeg, "-v", "error", "-ss", "4", "-i", source, "-c", "copy", captioned(clips / "by ffmpeg.mp4", "x")]
+        subprocess.run(words, check=True)
+    assert exit_code(lingen, clips, "--workers", 0) == 0
+    assert problems(Path("clips_validate")) == {}
+
+
+def test_a_folder_without_captions_gets_a_report(clips: Path, lingen: Front) -> None:
+    for path in clips.glob("*.txt"):
+        path.unlink()
+    assert exit_code(lingen, clips, "--workers", 1) == 1
+    assert problems(Path("clips_validate")) == {
+        f"{number}.mp4": ["no caption: there is no .txt beside it"] for number in range(3)
+    }
+
+
+def test_files_of_the_other_kind_are_pointed_at(clips: Path, lingen: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pics").mkdir()
+    captioned(Path("pics/a.png"), "a").touch()
+    captioned(Path("pics/b.png"), "b").touch()
+    assert exit_code(lingen, "pics") == 2
+    assert "pics holds no video, and 2 images; look for images with --kinds image" in capsys.readouterr().err
+    assert exit_code(lingen, clips, "--kinds", "image") == 2
+    assert "clips holds no image, and 3 videos; look for videos with --kinds video" in capsys.readouterr().err
+    Path("other").mkdir()
+    Path("other/notes.md").touch()
+    assert exit_code(lingen, "other", "--kinds", "both") == 2
+    assert "other holds no video and no image; name data with files of these kinds: .avi, .bmp" in (
+        capsys.readouterr().err
+    )
+
+
 def test_few_bad_files_may_be_allowed(clips: Path, lingen: Front) -> None:
     (clips / "2.mp4").write_bytes(b"")
     assert exit_code(lingen, clips, "--workers", 0) == 1
@@ -111,7 +164,7 @@ def test_few_bad_files_may_be_allowed(clips: Path, lingen: Front) -> None:
 
 
 def test_only_what_changed_is_decoded_again(clips: Path, lingen: Front) -> None:
-    journal = Path("clips_validate/journal.jsonl")
+    journal = Path("clips_validate/validate.journal.jsonl")
     exit_code(lingen, clips, "--workers", 1)
     first, once = report(Path("clips_validate")), journal.read_text()
     exit_code(lingen, clips, "--workers", 1)
@@ -131,13 +184,13 @@ def test_quick_and_whole_checks_keep_their_results(clips: Path, lingen: Front) -
     data[start:end] = bytes(end - start)  # damage behind the first frame
     (clips / "1.mp4").write_bytes(data)
     assert exit_code(lingen, clips, "--workers", 1) == 1
-    whole = Path("clips_validate/journal.jsonl").read_text()
+    whole = Path("clips_validate/validate.journal.jsonl").read_text()
     exit_code(lingen, clips, "--workers", 1, "--quick")
     entry = report(Path("clips_validate"))["files"][0]
     assert entry["found"]["frames"] is None and entry["found"]["seconds"] == pytest.approx(2.0)
     exit_code(lingen, clips, "--workers", 1)
-    assert Path("clips_validate/journal.jsonl").read_text().startswith(whole)
-    assert len(Path("clips_validate/journal.jsonl").read_text().splitlines()) == 7
+    assert Path("clips_validate/validate.journal.jsonl").read_text().startswith(whole)
+    assert len(Path("clips_validate/validate.journal.jsonl").read_text().splitlines()) == 7
     assert "1.mp4" in problems(Path("clips_validate"))
 
 
@@ -160,7 +213,7 @@ def test_stretches_are_checked_and_their_file_decoded_once(clips: Path, lingen: 
     Path("list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert exit_code(lingen, "list.jsonl", "--workers", 1) == 1
     out = Path("list_validate")
-    assert len((out / "journal.jsonl").read_text().splitlines()) == 1 + 3
+    assert len((out / "validate.journal.jsonl").read_text().splitlines()) == 1 + 3
     assert problems(out) == {
         "clips/1.mp4": ["a clip ends at 9 s, and the file after 2.00 s"],
         "clips/2.mp4": ["a clip starts at 3 s, and the file ends after 2.00 s"],
@@ -217,6 +270,9 @@ def test_images_can_be_checked(run_dir: Path, lingen: Front) -> None:
         (["clips", "--out", "clips/results"], "inside the data"),
         (["clips", "--out", "clips/0.mp4"], "inside the data"),
         (["clips", "--timeout", "0"], "0 is not above 0"),
+        (["clips", "--workers", "x"], "x is no number of processes; give a whole one, such as 4"),
+        (["clips", "--timeout", "soon"], "soon is no number of seconds, such as 120"),
+        (["clips", "--max-bad-share", "few"], "few is no share, such as 0.05"),
         (["clips", "--qiuck"], "--qiuck"),
     ],
 )
@@ -248,7 +304,7 @@ def test_a_check_that_was_killed_goes_on(run_dir: Path, real_videos: dict[str, P
         (folder / f"{number:02d}.mp4").symlink_to(real_videos["carphone_pristine.mp4"])
         captioned(folder / f"{number:02d}.mp4", "a man in a car")
     root = str(Path(__file__).parents[3])
-    journal = run_dir / "killed" / "journal.jsonl"
+    journal = run_dir / "killed" / "validate.journal.jsonl"
     words = [sys.executable, "-m", "lingen_kit", "data", "validate", str(folder), "--out", "killed", "--workers", "1"]
     process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 30
@@ -281,6 +337,7 @@ FINE = {
     [
         ({}, []),
         ({"frames": 98, "seconds": 9.8}, []),
+        ({"frames": 60}, []),  # an edit list hides the others
         (
             {"frames": 95, "seconds": 9.5},
             ["warning: it says that it holds 100 frames, and holds 95", "warning: it says"],
@@ -330,6 +387,16 @@ def test_containers_are_measured_alike(tmp_path: Path, suffix: str) -> None:
     assert (found["frames"], found["backwards"], found["damaged"], found["error"]) == (30, 0, 0, None)
     assert found["seconds"] == pytest.approx(3.0, abs=0.02)
     assert judge(found, job) == []
+
+
+def test_a_verb_may_have_no_timeout() -> None:
+    parser = argparse.ArgumentParser()
+    add_common(parser, "export", timeout=None)
+    assert "timeout" not in parser.parse_args(["clips"])
+    parser = argparse.ArgumentParser()
+    add_common(parser, "curate", timeout=60.0)
+    assert parser.parse_args(["clips"]).timeout == 60.0
+    assert "(default 60)" in parser.format_help()
 
 
 def test_help_names_the_exit_codes(lingen: Front, capsys: pytest.CaptureFixture[str]) -> None:

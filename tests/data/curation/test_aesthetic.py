@@ -1,5 +1,6 @@
 """The aesthetic score with a tiny CLIP built from its config, against the same computed step by step."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,24 @@ def test_pictures_are_prepared_as_clips_own_processor_does() -> None:
     ours = prepare(frame, 112)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().mean() < 0.03  # of values of about -2 to 2; the ways to resize differ a little
+
+
+def test_other_weights_at_the_same_paths_are_measured_anew(weights: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(weights, tmp_path / "weights")
+
+    def fresh() -> Aesthetic:
+        return Aesthetic(str(copy / "clip"), str(copy / "linear.pth"))
+
+    key = fresh().measure_key(256)
+    assert Aesthetic(str(weights / "clip"), str(weights / "linear.pth")).measure_key(256) == key
+    before = fresh().meter().layers[0].weight
+    torch.save(torch.nn.Linear(16, 1).state_dict(), copy / "linear.pth")
+    other = fresh().measure_key(256)
+    assert other != key
+    assert not torch.equal(fresh().meter().layers[0].weight, before)
+    model = copy / "clip" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    assert fresh().measure_key(256) not in (key, other)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,41 @@ RECIPE = ROOT / "experiments" / "recipes" / "curate.yaml"
 WRONG = {
     "no list": ("a: 1", "must hold a list `filters`"),
     "no YAML": ("filters: [", "is no YAML"),
-    "unknown key": ("filters: [{class_path: C.Motion}]\nworkers: 3", "workers"),
+    "unknown key": (
+        "filters: [{class_path: C.Motion}]\nworkers: 3",
+        "unknown key 'workers'; choose out of filters, shorter_side",
+    ),
+    "an option beside the class": (
+        "filters: [{class_path: C.Motion, fps: 3}]",
+        "unknown key 'fps' in filter 1; choose out of class_path, init_args",
+    ),
+    "no list of filters": ("filters: {class_path: C.Motion}", "filters must be a list"),
+    "no frames": ("filters: [{class_path: C.Motion, init_args: {fps: 0}}]", "Motion: fps 0.0 must be above 0"),
+    "less than none": ("filters: [{class_path: C.Frozen, init_args: {fps: -2}}]", "Frozen: fps -2.0 must be above 0"),
+    "no size": (
+        "filters: [{class_path: C.Sharpness, init_args: {size: 0}}]",
+        "Sharpness: size 0 must be at least 1 pixel",
+    ),
+    "an empty word": (
+        "filters: [{class_path: C.Sharpness}, {class_path: C.ConceptBalance, "
+        "init_args: {concepts: {a: {words: [cat, ' * '], share: 0.5}}}}]",
+        "the word ' * ' of a would match every caption",
+    ),
+    "an empty phrase": (
+        "filters: [{class_path: C.CaptionQuality, init_args: {boilerplate: ['']}}]",
+        "the boilerplate phrase '' would match every caption",
+    ),
     "unknown option": (
         "filters: [{class_path: C.Motion, init_args: {min_speed: 1}}]",
         "unknown option 'min_speed' of lingen_kit.data.curation.Motion; choose out of min_motion, max_motion",
     ),
     "wrong type": ("filters: [{class_path: C.Motion, init_args: {min_motion: much}}]", "min_motion"),
     "wrong choice": ("filters: [{class_path: C.SceneCuts, init_args: {detector: clever}}]", "clever"),
-    "no filter": ("filters: [{class_path: C.Moton}]", "Moton"),
+    "no filter": (
+        "filters: [{class_path: C.Moton}]",
+        "'Moton'; choose out of Aesthetic, CaptionQuality, ConceptBalance, Duration, Exposure, Frozen, Motion,"
+        " NearDuplicates, Resolution, SceneCuts, Sharpness",
+    ),
     "not a filter": ("filters: [{class_path: C.Candidate}]", "Candidate"),
     "a value that cannot be": (
         "filters: [{class_path: C.SceneCuts, init_args: {min_length: 9, max_length: 10}}]",
@@ -49,6 +76,7 @@ def test_what_is_wrong_is_named(text: str, message: str, tmp_path: Path) -> None
         read_pipeline(path)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) <= 2
+    assert "--print_config" not in str(error.value)  # an option of other verbs
 
 
 def test_the_recipe_is_read_and_explains_itself() -> None:

@@ -1,6 +1,8 @@
 """Copies are found, and what only looks alike is not."""
 
+import math
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +129,47 @@ def test_the_cost_grows_with_the_clips_not_with_their_pairs(candidate: Make) -> 
         assert not NearDuplicates().choose(clips, [], measured)
         took.append(time.process_time() - began)
     assert took[1] < 30 * took[0]
+
+
+def by_matrix(each: NearDuplicates, one: np.ndarray, other: np.ndarray) -> tuple[float, float] | None:
+    """The comparison with all distances at once, which needs their memory."""
+    least = max(1, min(round(each.min_overlap * each.fps), math.ceil(0.8 * min(len(one), len(other)))))
+    bits = np.bitwise_count(one[:, None] ^ other[None, :]).astype(np.float32)
+    padded = np.pad(bits, ((0, 0), (1, 1)), constant_values=64)
+    near = np.minimum(np.minimum(padded[:, :-2], padded[:, 2:]), bits)
+    best = None
+    for shift in range(least - len(one), len(other) - least + 1):
+        line = np.diagonal(near, shift)
+        agree = (line <= each.max_distance).sum()
+        if agree >= max(least, 0.8 * len(line)) and (best is None or line.mean() < best[0]):
+            best = float(line.mean()), len(line) / each.fps
+    return best
+
+
+def test_shift_by_shift_is_the_same_as_all_at_once() -> None:
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        whole = random_series(rng, int(rng.integers(1, 40)))
+        start, end = sorted(rng.integers(0, len(whole["hashes"]) + 1, 2))
+        part = copy_of(whole, rng, int(rng.integers(0, 12)))["hashes"][start : end + 1]
+        each = NearDuplicates(max_distance=int(rng.integers(0, 25)), min_overlap=float(rng.choice([0.25, 1, 2])))
+        for one, other in ((whole["hashes"], part), (part, whole["hashes"])):
+            if len(one) and len(other):
+                expected = by_matrix(each, one, other)
+                assert each._compare(one, other) == expected
+                found += expected is not None
+    assert 50 < found < 550
+
+
+def test_films_are_compared_in_little_memory() -> None:
+    """4800 hashes are 20 minutes; all their distances would be 23 million."""
+    hashes = random_series(np.random.default_rng(0), 4800)["hashes"]
+    tracemalloc.start()
+    assert NearDuplicates()._compare(hashes, hashes) == (0.0, 1199.75)  # of equal shifts the first
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
 
 
 def test_hashes_of_photographs_are_far_apart() -> None:

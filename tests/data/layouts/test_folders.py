@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lingen_kit.data.clip import split
-from lingen_kit.data.layouts import listing, read_index
+from lingen_kit.data.clip import is_unicode, printable, split
+from lingen_kit.data.layouts import list_clips, listing, read_index
 from lingen_kit.data.layouts.collect import MAX_CAPTION
 from tests.data.layouts.conftest import Fill, write_lines
 
@@ -39,13 +39,13 @@ def test_kinds_choose_and_the_rest_is_named(fill: Fill) -> None:
     assert [clip.name for clip in both.clips] == ["a.mp4", "photo.png"]
     assert both.layout.endswith("1 video, 1 image")
     assert dict(read_index(root, ("video",)).ignored) == {
-        str(root / "poster.png"): "no caption: there is no poster.txt",
+        str(root / "poster.png"): "no caption: there is no .txt beside it",
         str(root / "photo.png"): "an image, and only videos are asked for",
     }
     images = read_index(root, ("image",))
     assert [clip.name for clip in images.clips] == ["photo.png"]
     assert images.ignored == [(str(root / "a.mp4"), "a video, and only images are asked for")]
-    assert images.unusable == [(str(root / "poster.png"), "no caption: there is no poster.txt")]
+    assert images.unusable == [(str(root / "poster.png"), "no caption: there is no .txt beside it")]
     with pytest.raises(ValueError, match=r"kinds are \('film',\); choose video, image or both"):
         read_index(root, ("film",))
 
@@ -66,12 +66,12 @@ def test_captions_that_are_none_cost_their_clip_only(fill: Fill) -> None:
         ("wide.mp4", "一" * 15),
     ]
     assert {Path(path).name: reason for path, reason in index.unusable} == {
-        "cut.mp4": "no caption: cut.txt is longer than 20,000 characters",
-        "empty.mp4": "no caption: empty.txt is empty",
-        "just.mp4": "no caption: just.txt is longer than 20,000 characters",
-        "latin.mp4": "no caption: latin.txt is not UTF-8 text (byte 5); save it as UTF-8",
-        "long.mp4": "no caption: long.txt is longer than 20,000 characters",
-        "utf16.mp4": "no caption: utf16.txt holds zero bytes, so it is not UTF-8 text",
+        "cut.mp4": "no caption: the .txt beside it is longer than 20,000 characters",
+        "empty.mp4": "no caption: the .txt beside it is empty",
+        "just.mp4": "no caption: the .txt beside it is longer than 20,000 characters",
+        "latin.mp4": "no caption: the .txt beside it is not UTF-8 text (byte 5); save it as UTF-8",
+        "long.mp4": "no caption: the .txt beside it is longer than 20,000 characters",
+        "utf16.mp4": "no caption: the .txt beside it holds zero bytes, so it is not UTF-8 text",
     }
 
 
@@ -174,8 +174,8 @@ def test_captions_that_cannot_be_opened_are_named(fill: Fill, monkeypatch: pytes
     index = read_index(root)
     assert [clip.name for clip in index.clips] == ["a.mp4"]
     assert index.unusable == [
-        (str(root / "gone.mp4"), "no caption: gone.txt cannot be opened: No such file or directory"),
-        (str(root / "secret.mp4"), "no caption: secret.txt cannot be opened: Permission denied"),
+        (str(root / "gone.mp4"), "no caption: the .txt beside it cannot be opened: No such file or directory"),
+        (str(root / "secret.mp4"), "no caption: the .txt beside it cannot be opened: Permission denied"),
     ]
 
 
@@ -222,7 +222,7 @@ def test_class_folders_caption_images_only(fill: Fill) -> None:
 
 @pytest.mark.parametrize("names", [["images/1.jpg", "images/2.jpg"], ["cat/1.jpg", "dog/deep/2.jpg"], ["1.jpg"]])
 def test_other_folders_are_no_classes(fill: Fill, names: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"no caption: there is no [12]\.txt"):
+    with pytest.raises(ValueError, match=r"[12]\.jpg: no caption: there is no \.txt beside it"):
         read_index(fill(*names, captions=False), ("image",))
 
 
@@ -279,3 +279,27 @@ def test_a_table_in_a_folder_without_captions_is_pointed_out(fill: Fill) -> None
     write_lines(root / "curated.jsonl", {"file_name": "a.mp4", "text": "one"})
     with pytest.raises(ValueError, match=r"to use the table curated\.jsonl in it, set data\.root to that file"):
         read_index(root)
+
+
+def test_clips_are_listed_where_none_is_usable(fill: Fill) -> None:
+    root = fill("a.mp4", "b.mp4", captions=False)
+    index = list_clips(root)
+    assert index.clips == [] and index.layout.endswith("nothing usable")
+    assert {reason for _, reason in index.unusable} == {"no caption: there is no .txt beside it"}
+    with pytest.raises(ValueError, match="none of the 2 clips"):
+        read_index(root)
+    with pytest.raises(ValueError, match="does not exist"):
+        list_clips(root / "nowhere")
+
+
+def test_what_is_printed_does_nothing_to_a_terminal(fill: Fill) -> None:
+    """Names and captions stay as they are: only what people read is escaped."""
+    name = "red\x1b[31m \N{NO-BREAK SPACE}line\nfeed \u200d.mp4"
+    root = fill(name)
+    (root / "none\x07.mp4").touch()
+    index = read_index(root)
+    assert [clip.name for clip in index.clips] == [name]
+    assert index.unusable[0][0] == str(root / "none") + r"\x07.mp4"
+    assert printable(name) == "red\\x1b[31m \N{NO-BREAK SPACE}line\\nfeed \\u200d.mp4"
+    assert printable("caf\u00e9 \udcff \u202e") == "caf\u00e9 \\udcff \\u202e"
+    assert is_unicode(name) and not is_unicode("\udcff")

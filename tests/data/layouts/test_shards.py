@@ -13,7 +13,7 @@ import webdataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from lingen_kit.data.decode import read_clip
-from lingen_kit.data.layouts import read_index, write_shard_index
+from lingen_kit.data.layouts import list_clips, read_index, write_shard_index
 from lingen_kit.data.layouts.shard_index import read_shard_index
 from lingen_kit.data.layouts.shard_lists import expand
 from lingen_kit.data.layouts.tar import read_contents
@@ -159,11 +159,11 @@ def test_bad_members_cost_their_clip_only(pack: Pack) -> None:
     assert {name.removeprefix(f"{path}/"): reason for name, reason in index.unusable} == {
         "twice.mp4": "its name is in the shard twice; the first one counts",
         "bare.mp4": "no caption: no .txt and no .json in the shard has its key",
-        "latin.mp4": "no caption: latin.txt is not UTF-8 text; save it as UTF-8",
-        "long.mp4": "no caption: long.txt is longer than 20,000 characters",
-        "json.mp4": "no caption: json.json is not valid JSON",
-        "list.mp4": "no caption: list.json is not a JSON object",
-        "nocap.mp4": "no caption: nocap.json has no text, caption or prompt that is text",
+        "latin.mp4": "no caption: its .txt is not UTF-8 text; save it as UTF-8",
+        "long.mp4": "no caption: its .txt is longer than 20,000 characters",
+        "json.mp4": "no caption: its .json is not valid JSON",
+        "list.mp4": "no caption: its .json is not a JSON object",
+        "nocap.mp4": "no caption: its .json has no text, caption or prompt that is text",
         "../out.mp4": out,
         "../out.txt": out,
         "/abs.mp4": out,
@@ -211,6 +211,11 @@ def test_an_index_beside_a_shard_says_the_same(pack: Pack) -> None:
         (lambda lines: ['{"shard_index": 2, "size": 1}'], "it is of version 2, not 1"),
         (lambda lines: [*lines[:1], '{"name": "a.m'], "Unterminated"),
         (lambda lines: ["[]"], "list indices"),
+        (lambda lines: ['{"shard_index": 1, "size": 1e999}'], "infinity"),
+        (lambda lines: [*lines[:1], '{"name": 5, "offset": 0, "size": 1}'], "a name or a text"),
+        (lambda lines: [*lines[:1], '{"name": "a.txt", "offset": 0, "size": 1, "text": 7}'], "a name or a text"),
+        (lambda lines: [*lines[:1], '{"name": "a.mp4", "offset": 0.5, "size": 1}'], "no number of bytes"),
+        (lambda lines: [*lines[:1], "[" * 100_000], "recursion"),
     ],
 )
 def test_a_damaged_index_is_set_aside_and_named(
@@ -224,6 +229,12 @@ def test_a_damaged_index_is_set_aside_and_named(
     [(place, why)] = found.ignored
     assert place == str(index)
     assert reason in why
+
+
+def test_json_that_is_nested_too_deeply_is_no_caption(pack: Pack) -> None:
+    facts = f'{{"text": "one", "facts": {"[" * 500 + "]" * 500}}}'
+    index = list_clips(pack(("a.mp4", "v"), ("a.json", facts)))
+    assert [reason for _, reason in index.unusable] == ["no caption: its .json is nested too deeply to be read"]
 
 
 def test_folders_patterns_and_lists_of_shards(pack: Pack, tmp_path: Path) -> None:

@@ -100,6 +100,26 @@ def test_metadata_files_speak_for_their_folders(fill: Fill) -> None:
     assert [clip.name for clip in split(index.clips, 0.1)[1]] == ["test/c.mp4"]
 
 
+def test_huge_numbers_and_deep_values_cost_their_row_only(fill: Fill) -> None:
+    root = fill("ok.mp4", "huge.mp4", "deep.mp4", "caption.mp4", captions=False)
+    deep = "[" * 970 + "]" * 970
+    write_lines(
+        root / "metadata.jsonl",
+        {"file_name": "ok.mp4", "text": "one", "facts": [[[1]]]},
+        f'{{"file_name": "huge.mp4", "text": "one", "start": {10**400}}}',
+        f'{{"file_name": "deep.mp4", "text": "one", "facts": {"[" * 500 + "]" * 500}}}',
+        f'{{"file_name": "caption.mp4", "text": {deep}}}',
+        f'{{"file_name": "caption.mp4", "text": "one", "facts": {deep}}}',
+        f'{{"text": {deep}}}',
+    )
+    index = read_index(root)
+    assert [(clip.caption, clip.attributes) for clip in index.clips] == [("one", {"facts": [[[1]]]})]
+    reasons = [reason for _, reason in index.unusable]
+    assert reasons[0].startswith("its start is 1000") and "no number of seconds" in reasons[0]
+    assert index.unusable[1] == (f"{root / 'metadata.jsonl'}, line 3", "a value in it is nested too deeply to be read")
+    assert len(reasons) == 5
+
+
 def test_bad_rows_cost_their_clip_only(fill: Fill, tmp_path: Path) -> None:
     root = fill("ok.mp4", "long.mp4", "none.mp4", "number.mp4", "late.mp4", "word.mp4", "half.mp4", captions=False)
     (root / "dangling.mp4").symlink_to("gone.mp4")
@@ -131,12 +151,12 @@ def test_bad_rows_cost_their_clip_only(fill: Fill, tmp_path: Path) -> None:
     assert len(index.unusable) == 18
     said = [reason for _, reason in index.unusable]
     assert said[:14] == [
-        "its text is longer than 20,000 characters (metadata.jsonl, line 2)",
+        "no caption: its text is longer than 20,000 characters (metadata.jsonl, line 2)",
         "no caption (metadata.jsonl, line 3)",
-        "its text is no text: 3 (metadata.jsonl, line 4)",
+        "no caption: its text is no text: 3 (metadata.jsonl, line 4)",
         "its end, 1.5 s, is not after its start, 2 s (metadata.jsonl, line 5)",
         "its start is 'soon', which is no number of seconds (metadata.jsonl, line 6)",
-        r"its text holds half of a character (a lone surrogate): cut \ud83d (metadata.jsonl, line 7)",
+        r"no caption: its text holds half of a character (a lone surrogate): cut \ud83d (metadata.jsonl, line 7)",
         "it is a link to gone.mp4, where nothing is (metadata.jsonl, line 8)",
         "there is no such file (metadata.jsonl, line 9)",
         f"it leads out of the folder; set data.root to {root / 'metadata.jsonl'} itself to allow that"
@@ -229,7 +249,7 @@ def test_open_sora_csv(fill: Fill, tmp_path: Path) -> None:
     assert index.clips[2].attributes == {"height": 240, "width": 426, "aspect_ratio": 0.56, "fps": 24.0}
     assert [reason for _, reason in index.unusable] == [
         "it has 8 cells, for 7 columns; a text with a comma stands in quotation marks",
-        "its text is empty (meta.csv, line 7)",
+        "no caption: its text is empty (meta.csv, line 7)",
     ]
     assert index.unusable[0][0] == f"{root / 'meta.csv'}, line 6"
     assert index.layout == "meta.csv, a table as Open-Sora has it: 3 videos"
