@@ -3,6 +3,7 @@
 Importing torch takes seconds and lightning several times that, so asking for help must pay for neither.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
         import_module(VERBS[verb][0]).main(verb, rest)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         message = explain(error)
         if debug or message is None:

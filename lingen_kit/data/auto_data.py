@@ -1,6 +1,7 @@
 """The data module of media files, whatever holds them: it looks at `root` and says what it found."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -9,12 +10,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lingen_kit.data.base import VideoDataModule
 from lingen_kit.data.buckets import Buckets, Size, choose_size, name_of
-from lingen_kit.data.clip import Clip, Index, source_of, split
+from lingen_kit.data.clip import Clip, Index, split
 from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.media import Kind, VideoInfo
 from lingen_kit.data.probing import probe_clips
 from lingen_kit.data.sampler import Bucket
+from lingen_kit.data.seeds import derive_seed
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,8 @@ class AutoData(VideoDataModule):
         indices = self.read_indices()
         clips = [clip for index in indices for clip in index.clips]
         self._ignored = [entry for index in indices for entry in index.ignored]
-        self._file_count = len(clips) + sum(len(index.unusable) for index in indices)
+        unusable = {path for index in indices for path, _ in index.unusable}
+        self._file_count = len({str(clip.path) for clip in clips} | unusable)  # some hold several clips
         self.note_unusable(entry for index in indices for entry in index.unusable)
         for index in indices:
             rank_zero_info(f"data: {index.root}: {index.layout}")
@@ -140,7 +143,13 @@ class AutoData(VideoDataModule):
         repeats = self.repeats(dataset)
         sizes = sorted(dataset.by_size)
         return [
-            Bucket(name_of(size), dataset.by_size[size], self.batch_size_of(size), repeats.get(size, Fraction(1)))
+            Bucket(
+                name_of(size),
+                dataset.by_size[size],
+                self.batch_size_of(size),
+                repeats.get(size, Fraction(1)),
+                content=str(derive_seed(*(dataset.clips[index].name for index in dataset.by_size[size]))),
+            )
             for size in sizes
         ]
 
@@ -160,16 +169,16 @@ class AutoData(VideoDataModule):
         for clip, info in probe_clips(clips, self.num_workers):
             size = info if isinstance(info, str) else self.assign(clip, info)
             if isinstance(size, str) or isinstance(info, str):
-                bad.append((str(clip.path) if size is info else source_of(clip), str(size)))
+                bad.append((str(clip.path), str(size)))
                 continue
             self._sizes[clip] = size
             self._seconds[clip] = (info.duration if clip.end is None else clip.end) - clip.start
         self.note_unusable(bad)
         if not self._sizes:
             raise ValueError(f"none of the {len(clips)} clips in {self.root} can be used; the first: {bad[0]}")
-        counts = {size: sum(other == size for other in self._sizes.values()) for size in self.sizes}
-        for size, count in counts.items():
-            rank_zero_info(f"  bucket {name_of(size)}: {count} clips, {self.batch_size_of(size)} a batch")
+        counts = Counter(self._sizes.values())
+        for size in self.sizes:
+            rank_zero_info(f"  bucket {name_of(size)}: {counts[size]} clips, {self.batch_size_of(size)} a batch")
         return [clip for clip in clips if clip in self._sizes]
 
     def dataset_of(self, clips: Sequence[Clip], *, vary: bool, others: Sequence[Clip] = ()) -> ClipDataset:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lingen_kit.data.buckets import Size, tokens_in
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
@@ -141,7 +142,7 @@ class VideoDataModule(LightningDataModule):
             position=self.step if self.trainer is not None else None,
             overfit=self._overfit_batches(),
             watch=self._watch,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> ValidationLoader:
@@ -154,13 +155,15 @@ class VideoDataModule(LightningDataModule):
             rank=self._rank(),
             world_size=self._world_size(),
             watch=self._watch,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer is not None and torch.cuda.is_available(),
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn 8-bit levels into float32 where the batch has arrived, which is faster on a GPU (Lightning's hook)."""
         if "video" in batch and batch["video"].dtype == torch.uint8:
-            batch["video"] = to_float(batch["video"])
+            video = to_float(batch["video"])
+            # Lightning converts batches to the run's precision before they travel, and left the levels alone.
+            batch["video"] = video if self.trainer is None else self.trainer.precision_plugin.convert_input(video)
         return batch
 
     def test_dataloader(self) -> ValidationLoader:
@@ -207,8 +210,9 @@ class VideoDataModule(LightningDataModule):
         then = self._restored
         if then["schedule"] not in (None, schedule.fingerprint):
             self._restored = then = {**then, "step": 0, "begun": then["samples"], "schedule": schedule.fingerprint}
-            _log.info(
-                "buckets or batches have changed since the checkpoint: their order begins anew with the next samples"
+            rank_zero_warn(
+                "files, buckets or batches have changed since the checkpoint: training goes on with the next samples of"
+                " each bucket, and where files have changed some come again or are missed in this pass"
             )
         schedule.begin_after(then["begun"])
 

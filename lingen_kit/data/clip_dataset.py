@@ -19,7 +19,12 @@ from lingen_kit.data.sample import Batch, Sample, to_float
 from lingen_kit.data.sampler import Draw
 from lingen_kit.data.seeds import derive_seed
 
-_SIDED = re.compile(r"\b(left|right)(s|ward|wards|most|hand|handed|side)?\b|[左右]", re.IGNORECASE)
+# In words of their own, as `_` or `-` set them off; some languages besides English.
+_SIDED = re.compile(
+    r"(?<![^\W_])(top|bottom|upper|lower)?(left|right)(s|ward|wards|most|hand|handed|side)?(?![^\W_])"
+    r"|(?<![^\W_])(links|rechts|gauche|droite|izquierda|derecha|sinistra|destra)(?![^\W_])|[左右]",
+    re.IGNORECASE,
+)
 
 
 class NothingReadable(ValueError):
@@ -135,6 +140,14 @@ class ClipDataset:
             if skipped:
                 sample["skipped"] = skipped
             return sample
+        for other in range(len(self.clips)):  # none of its size can be read: one of another size, cut to this one
+            if self.sizes[other] != self.sizes[index]:
+                try:
+                    sample = self._read_into(pixels, other, epoch)
+                except UnreadableVideo:
+                    continue
+                sample["skipped"] = skipped
+                return sample
         for clip in self.others:
             try:
                 self._decode(pixels, clip, self._seconds(clip), epoch)
@@ -168,21 +181,31 @@ class ClipDataset:
         return Sample(caption=clip.caption, fps=self.fps, source=source_of(clip), attributes=clip.attributes)
 
     def _seconds(self, clip: Clip) -> float:
-        end = probe(clip.path).duration if clip.end is None else clip.end
-        return end - clip.start
+        end = probe(clip.path).duration
+        return (end if clip.end is None else min(end, clip.end)) - clip.start
 
     def _decode(self, pixels: Pixels, clip: Clip, seconds: float, epoch: int) -> None:
         choices = self.choices(clip, epoch)
+        frames = pixels.shape[1]
+        # The end of a stretch counts like that of a file: what comes after it is another scene.
+        shown = frames if clip.end is None else min(frames, math.ceil(seconds * self.fps - 1e-6))
+        if shown < 1 or (shown < frames and self.short == "skip"):
+            raise UnreadableVideo(
+                clip.path,
+                f"its stretch from {clip.start:.2f} s on has {max(0.0, seconds):.2f} s; {frames} frames at {self.fps:g}"
+                " per second need more (short=hold would repeat the last frame)",
+            )
         read_pixels(
             clip.path,
-            pixels,
+            pixels[:, :shown],
             fps=self.fps,
-            start=clip.start + max(0.0, seconds - pixels.shape[1] / self.fps) * choices["start"],
+            start=clip.start + max(0.0, seconds - frames / self.fps) * choices["start"],
             short=self.short,
             crop=(choices["top"], choices["left"]),
             flip=choices["flip"] > 0,
             decoder=self.decoder,
         )
+        pixels[:, shown:] = pixels[:, shown - 1 : shown]
 
     def choices(self, clip: Clip, epoch: int) -> Mapping[str, float]:
         """What a pass makes of a clip: shares of the way from its start, its top and its left; 1 if flipped."""

@@ -20,7 +20,7 @@ from lingen_kit.data.clip import Clip, printable, source_of
 from lingen_kit.data.decode import probe, read_pixels
 from lingen_kit.data.jobs import file_key, run_jobs
 from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard, write_shard_index
-from lingen_kit.data.media import FilePart, Source, UnreadableVideo, local_path, open_bytes
+from lingen_kit.data.media import FilePart, Source, UnreadableVideo, kind_of, local_path, open_bytes
 from lingen_kit.data.seeds import derive_seed
 
 _TEXT_BYTES = 4096  # of caption, JSON and the archive's headers of one clip, about
@@ -76,11 +76,11 @@ def plan_shards(clips: Sequence[Clip], out: Path, shard_bytes: int) -> list[Shar
             room = max(shard_bytes, size)
         room -= size
         about = {
+            **clip.attributes,
             "exported_by": "lingen_kit",
             "text": clip.caption,
             "name": printable(clip.name),
             "file": printable(file_key(clip)),
-            **clip.attributes,
         }
         groups[-1].append(Member(f"{number:09d}", clip, json.dumps(about)))
     return [Shard(out / f"shard-{number:06d}.tar", tuple(members)) for number, members in enumerate(groups)]
@@ -139,7 +139,7 @@ def _held(path: Path) -> dict[str, str | None] | None:
     contents = read_shard(path)
     held = {member.name: member.text for member in contents.members if member.name.endswith(".json")}
     # One without members is an export, too, of clips that could not be read.
-    ours = bool(held) or not contents.members
+    ours = bool(held) or not (contents.members or contents.flaws)
     whole = ours and contents.size == path.stat().st_size and all(_MARK in (text or "") for text in held.values())
     return held if whole else None
 
@@ -196,9 +196,10 @@ def _content(clip: Clip) -> tuple[str, bytes]:
     """The suffix and the bytes of a clip's file."""
     if clip.start or clip.end is not None:
         return ".mp4", cut(clip.path, clip.start, clip.end)
-    name = clip.path.name
+    # Who reads shards goes by the suffix, and then decodes what the content says it is.
+    suffix = Path(clip.path.name).suffix.lower() if kind_of(clip.path) else ".mp4"
     with open_bytes(clip.path) as file:
-        return Path(name).suffix.lower(), file.read()
+        return suffix, file.read()
 
 
 def cut(source: Source, start: float, end: float | None) -> bytes:

@@ -11,6 +11,7 @@ lines follow it. What a killed process loses is the shard that it was filling.
 """
 
 import json
+import math
 import os
 import struct
 from collections import OrderedDict
@@ -240,9 +241,16 @@ def _header(path: Path) -> dict[str, Place]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         try:
             header = json.loads(file.read(min(length, path.stat().st_size)))
-        except ValueError:
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            shards = {name: (*entry["data_offsets"], _DTYPES[entry["dtype"]]) for name, entry in entries.items()}
+            sound = all(
+                0 <= first <= end and end - first == math.prod(entries[name]["shape"]) * dtype.itemsize
+                for name, (first, end, dtype) in shards.items()
+            )
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return {}
-    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    if not sound:
+        return {}
     ends = [entry["data_offsets"][1] for entry in entries.values()]
     if 8 + length + max(ends, default=0) > path.stat().st_size:
         return {}

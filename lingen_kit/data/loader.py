@@ -7,6 +7,8 @@ our order. And `num_workers=0` is a sound choice for procedural data, which Ligh
 run.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from lingen_kit.data.sample import Batch, Sample, collate, to_float
 from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, Schedule, StreamBatches
+
+_MMAP_THRESHOLD = -3  # malloc.h: M_MMAP_THRESHOLD
+_LARGE = 256 << 10
 
 
 class SampleDataset(Protocol):
@@ -78,6 +83,17 @@ def _checked(batch: Batch | ValueError, keep_levels: bool) -> Batch:
     return batch
 
 
+def _return_memory(worker: int) -> None:
+    """Have a worker's large blocks of memory returned when they are freed.
+
+    glibc raises the size from which it does so with every such block, and the frames of videos of many sizes then leave
+    holes that grow for hours. The tuning of other systems' allocators is left alone.
+    """
+    del worker
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+
+
 def _torch_loader(
     dataset: SampleDataset, batches: Iterable[list[Draw]], num_workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
@@ -90,6 +106,7 @@ def _torch_loader(
         # Workers get their base seed from here: otherwise each loader would draw it from torch's global generator,
         # and a resumed run, which creates another number of loaders, would end up with other random numbers.
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_return_memory,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.decode import probe
-from lingen_kit.data.jobs import Outcome, file_key, run_jobs
+from lingen_kit.data.jobs import Outcome, key_of_file, run_jobs
 from lingen_kit.data.layouts.remote import cache_folder
 from lingen_kit.data.media import Source, VideoInfo
 
@@ -21,7 +21,7 @@ def probe_clips(clips: Sequence[Clip], num_workers: int) -> Iterator[tuple[Clip,
         clips: The clips; what was found out earlier about an unchanged file is taken from the cache.
         num_workers: Processes to look into the others with; 0 does it in this one.
     """
-    keys = [file_key(clip) for clip in clips]
+    keys = [key_of_file(clip) for clip in clips]
     outcomes = _probe(clips, keys, num_workers)
     for clip, key in zip(clips, keys, strict=True):
         found = outcomes[key]
@@ -43,8 +43,8 @@ def _probe(clips: Sequence[Clip], keys: Sequence[str], num_workers: int) -> dict
 
 def _journal(clips: Sequence[Clip]) -> Path:
     """One file of the cache for each data set, told apart by the folder that holds it."""
-    paths = [str(clip.path) for clip in clips]
-    place = os.path.abspath(os.path.commonpath(paths)) if paths else ""
+    paths = {os.path.abspath(str(clip.path)) for clip in clips}
+    place = os.path.commonpath(paths) if paths else ""
     name = hashlib.blake2b(os.fsencode(place), digest_size=8).hexdigest()
     return cache_folder() / "probed" / f"{Path(place).name or 'root'}-{name}.jsonl"
 

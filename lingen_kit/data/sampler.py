@@ -77,12 +77,14 @@ class Bucket:
         batch_size: Samples per rank and step.
         repeats: How often each of its samples comes in one pass over the data: 1, or another number where a ratio
             between kinds of samples was asked for.
+        content: Stands for what its members are, so that another data set of the same size is told apart.
     """
 
     name: str
     members: Sequence[int]
     batch_size: int
     repeats: Fraction = Fraction(1)
+    content: str = ""
 
 
 class Schedule:
@@ -138,7 +140,7 @@ class Schedule:
     def fingerprint(self) -> str:
         """Equal for schedules that give the same turns: how many ranks share a global batch makes no difference."""
         parts = (
-            f"{bucket.name}/{len(bucket.members)}/{self.global_batch(i)}/{bucket.repeats}"
+            f"{bucket.name}/{len(bucket.members)}/{self.global_batch(i)}/{bucket.repeats}/{bucket.content}"
             for i, bucket in enumerate(self.buckets)
         )
         return hashlib.blake2b(f"{self.seed} {' '.join(parts)}".encode(), digest_size=8).hexdigest()

@@ -5,11 +5,17 @@ import hashlib
 import torch
 from torch import nn
 
+_PLAIN = (bool, int, float, str, tuple, list, type(None))
+
 
 def fingerprint(module: nn.Module) -> str:
     """Class, options as its `repr` shows them, and a hash over every weight, as `PixelSpace-1f3a...`."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(f"{type(module).__module__}.{type(module).__qualname__}\n{module!r}\n".encode())
+    for name, part in module.named_modules():
+        # Options that are plain attributes, such as a scale of the latents, show in no `repr` and have no weights.
+        options = {key: value for key, value in vars(part).items() if isinstance(value, _PLAIN) and key != "training"}
+        digest.update(f"{name} {sorted(options.items())}\n".encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -171,16 +170,11 @@ class TextToVideo(LightningModule):
         mask = pad_sequence([text.new_ones(len(text), dtype=torch.bool) for text in chosen], batch_first=True)
         return pad_sequence(chosen, batch_first=True).float(), mask
 
-    def on_fit_start(self) -> None:
-        """Refuse latents and texts that other encoders have made than those of this model."""
-        self._check_encoders()
+    def setup(self, stage: str) -> None:
+        """Refuse latents and texts that other encoders have made than those of this model (Lightning's hook).
 
-    def on_validation_start(self) -> None:
-        """As before training."""
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            self._check_encoders()
-
-    def _check_encoders(self) -> None:
+        This early, as a true half precision changes the weights later.
+        """
         made_by: dict[str, str] = getattr(self.trainer.datamodule, "encoders", {})  # type: ignore[attr-defined]
         for part, then in made_by.items():
             now = fingerprint(getattr(self.pipeline, part))

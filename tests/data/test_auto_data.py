@@ -16,10 +16,10 @@ from torch import Tensor
 from lingen_kit.data import AutoData, Buckets, Hybrid, ImageFolder, TorchvisionImages, VideoFolder, WebDataset
 from lingen_kit.data.base import TooManyUnusable
 from lingen_kit.data.clip import Clip
-from lingen_kit.data.clip_dataset import ClipDataset, names_a_side
+from lingen_kit.data.clip_dataset import ClipDataset, NothingReadable, names_a_side
 from lingen_kit.data.loader import TrainingLoader
 from lingen_kit.data.sampler import Draw
-from tests.data.conftest import Encode
+from tests.data.conftest import Encode, read_numbers
 
 BUCKETS = Buckets(sizes=[(4, 32, 32), (4, 24, 40), (8, 32, 32), (1, 32, 32)])
 SIZE: dict[str, Any] = {"frames": 8, "height": 32, "width": 40, "fps": 10.0}
@@ -182,6 +182,9 @@ def test_mirroring_leaves_captions_true(tmp_path: Path) -> None:
         ("a right-handed batter", True),
         ("moving rightwards", True),
         ("向左走", True),
+        ("turning_left at the light", True),
+        ("the topleft corner", True),
+        ("nach links", True),
         ("a bright room", False),
         ("copyright", False),
         ("a cleft rock", False),
@@ -204,8 +207,6 @@ def test_random_crops_stay_inside_and_differ_from_pass_to_pass(tmp_path: Path) -
 
 
 def test_stretches_of_a_file_are_clips_of_their_own(tmp_path: Path, encode: Encode) -> None:
-    from tests.data.conftest import read_numbers
-
     path = encode(count=90)
     entries = [
         {"file_name": path.name, "text": "first", "start": 0.0, "end": 1.0},
@@ -224,6 +225,63 @@ def test_stretches_of_a_file_are_clips_of_their_own(tmp_path: Path, encode: Enco
     for caption, first in (("first", 0), ("second", 30), ("last", 60)):
         assert seen[caption] <= set(range(first, first + 30))
         assert max(seen[caption]) - min(seen[caption]) > 20
+
+
+@pytest.mark.parametrize("short", ["skip", "hold"])
+def test_a_stretch_shows_nothing_of_the_next_scene(tmp_path: Path, encode: Encode, short: str) -> None:
+    path = encode(count=90)
+    lines = [{"file_name": path.name, "text": f"scene {i}", "start": float(i), "end": i + 1.0} for i in range(3)]
+    lines.append({"file_name": path.name, "text": "rounded up", "start": 2.0, "end": 3.4})  # the file has 3 s
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    size = {"height": 48, "width": 64, "fps": 10.0}
+    data = VideoFolder(str(manifest), short=short, frames=8, **size).train_dataset()
+    for epoch in range(6):
+        for index in range(len(data)):
+            sample = data.draw(index, epoch)
+            first = {"scene 0": 0, "scene 1": 30}.get(sample["caption"], 60)
+            assert set(read_numbers(sample["video"])) <= set(range(first, first + 30))
+            assert "skipped" not in sample
+    long = VideoFolder(str(manifest), short=short, frames=20, **size).train_dataset()
+    if short == "skip":
+        with pytest.raises(NothingReadable, match=r"its stretch from .* s on has 1.00 s; 20 frames"):
+            long.draw(0, 0)
+    else:
+        numbers = read_numbers(long.draw(0, 0)["video"])
+        assert numbers == [0, 3, 6, 9, 12, 15, 18, 21, 24, 27] + [27] * 10
+
+
+def test_a_size_with_no_readable_file_borrows_one(mixed: Path) -> None:
+    data = AutoData(str(mixed), buckets=BUCKETS, batch_size=1, **SIZE)
+    dataset = data.train_dataset()
+    for index, clip in enumerate(dataset.clips):
+        if dataset.sizes[index] == (4, 24, 40):
+            assert isinstance(clip.path, Path)
+            clip.path.write_bytes(b"damaged since it was looked into")
+    index = dataset.by_size[4, 24, 40][0]
+    sample = dataset.draw(index, 0)
+    assert sample["video"].shape == (3, 4, 24, 40)
+    assert len(sample["skipped"]) == len(dataset.by_size[4, 24, 40])
+
+
+def test_videos_and_images_may_lie_anywhere(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mixed.parent)
+    data = Hybrid(videos="clips", images=str(mixed), **SIZE | {"frames": 4})
+    data.setup("fit")
+    assert len(data.clips()) == 18
+
+
+def test_bad_files_are_counted_as_files(tmp_path: Path, encode: Encode) -> None:
+    lines = []
+    for number in range(5):
+        path = encode(name=str(number), count=30)
+        lines += [{"file_name": path.name, "text": f"{i}", "start": i / 10, "end": i / 10 + 0.2} for i in range(8)]
+        if number > 2:
+            path.write_bytes(b"no video")
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = VideoFolder(str(tmp_path / "manifest.jsonl"), frames=2, height=16, width=16, fps=10.0, batch_size=8)
+    with pytest.raises(TooManyUnusable, match="of 5 files"):
+        batches(data.train_dataloader(), 20)
 
 
 def test_a_shard_trains_as_its_files_do(mixed: Path, tmp_path: Path) -> None:

@@ -226,8 +226,8 @@ def test_clips_without_captions_are_named_and_counted(folder: Fill) -> None:
     data = VideoFolder(str(root), max_bad_share=0.1, **SIZE)
     data.setup("fit")
     assert data.skipped_report() == [
-        (str(root / "03.mp4"), "no caption: there is no 03.txt"),
-        (str(root / "05.mp4"), "no caption: 05.txt is empty"),
+        (str(root / "03.mp4"), "no caption: there is no .txt beside it"),
+        (str(root / "05.mp4"), "no caption: the .txt beside it is empty"),
     ]
     strict = VideoFolder(str(root), max_bad_share=0.05, **SIZE)
     with pytest.raises(TooManyUnusable, match=r"2 of 20 files \(10%\)[^$]*03\.mp4[^$]*05\.mp4"):
@@ -312,14 +312,17 @@ def broken_folder(folder: Fill, tmp_path: Path, kind: str) -> Path:
         ("empty", r"clips holds no clip; set data\.root .*\.mp4"),
         (
             "no_captions",
-            r"none of the 2 clips in .*clips can be used.*metadata\.jsonl[^$]*no caption: there is no a\.txt",
+            r"none of the 2 clips in .*clips can be used.*metadata\.jsonl[^$]*no caption: there is no \.txt beside it",
         ),
         ("only_images", r"holds no clip to use; set data\.root [^$]*a\.png"),
         ("missing_file", r"1 of 2 files \(50%\)[^$]*gone\.mp4: there is no such file \(metadata\.jsonl, line 2\)"),
         ("not_json", r"1 of 2 files[^$]*metadata\.jsonl, line 3: it is not valid JSON .*column 24.*expected \{"),
-        ("no_text", r"1 of 2 files[^$]*a\.mp4: no caption \(metadata\.jsonl, line 2\)"),
+        ("no_text", r"1 of 1 files[^$]*a\.mp4: no caption \(metadata\.jsonl, line 2\)"),
         ("not_an_object", r"1 of 2 files[^$]*metadata\.jsonl, line 2: it is not a JSON object: \[1, 2\]"),
-        ("number_as_text", r"the one clip in[^$]*a\.mp4: its text is no text: 3 \(metadata\.jsonl, line 1\)"),
+        (
+            "number_as_text",
+            r"the one clip in[^$]*a\.mp4: no caption: its text is no text: 3 \(metadata\.jsonl, line 1\)",
+        ),
         ("empty_text", r"the one clip in[^$]*its text is empty \(metadata\.jsonl, line 1\)"),
         ("not_utf8", r"metadata\.jsonl is not UTF-8 text: byte 32, in line 1"),
     ],

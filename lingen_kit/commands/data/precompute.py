@@ -32,6 +32,7 @@ def _precompute(options: argparse.Namespace, overrides: list[str]) -> None:
     from lingen_kit.commands.data.encoding import Job, both_datasets, encode, encoder_names, list_views, text_name
     from lingen_kit.config import read_config
     from lingen_kit.data.auto_data import AutoData
+    from lingen_kit.data.hybrid import Hybrid
     from lingen_kit.data.latent_store import complete
 
     out: Path = options.out.expanduser()
@@ -39,7 +40,12 @@ def _precompute(options: argparse.Namespace, overrides: list[str]) -> None:
     if not isinstance(data, AutoData):
         raise ValueError(
             f"the data of the config is {type(data).__name__}, which reads no files; name VideoFolder, ImageFolder,"
-            " WebDataset, Hybrid or AutoData"
+            " WebDataset or AutoData"
+        )
+    if isinstance(data, Hybrid):
+        raise ValueError(
+            "a cache does not keep the ratio of images to videos: precompute the videos (VideoFolder) and the images"
+            " (ImageFolder) each into a cache of its own"
         )
     model = read_config(options.config, [word for word in overrides if word.startswith("--model")])
     autoencoder, text_encoder = encoder_names(model, options.text)
@@ -85,10 +91,10 @@ def _precompute(options: argparse.Namespace, overrides: list[str]) -> None:
 def _contents(data: "AutoData", out: Path, workers: int) -> list[str | None]:
     """A hash of the file of each clip; what cannot be read is noted as unusable."""
     from lingen_kit.data.content import content_hash
-    from lingen_kit.data.jobs import file_key, run_jobs
+    from lingen_kit.data.jobs import key_of_file, run_jobs
 
     clips = data.clips()
-    keys = [file_key(clip) for clip in clips]
+    keys = [key_of_file(clip) for clip in clips]
     items = {key: clip.path for key, clip in zip(keys, clips, strict=True)}
     found = run_jobs(
         content_hash,

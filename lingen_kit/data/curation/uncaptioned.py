@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lingen_kit.data.clip import Clip, Index, printable
-from lingen_kit.data.layouts import read_index
+from lingen_kit.data.clip import Clip, Index, is_unicode
+from lingen_kit.data.layouts import list_clips, read_index
 from lingen_kit.data.layouts.listing import list_files
 from lingen_kit.data.media import Kind, kind_of
 
@@ -23,15 +23,12 @@ def read_index_with_uncaptioned(root: str, kinds: Sequence[Kind]) -> Index:
     if not folder.is_dir():
         raise ValueError(f"--uncaptioned looks for files in a folder, and {root} is none")
     listing = list_files(str(folder))
-    index = Index(str(folder), "no captions")
-    # Without anything that looks like captions the layouts find nothing to read, which is an error for training alone.
-    if any(name.endswith((".txt", ".jsonl", ".csv", ".parquet")) for name in listing.files):
-        index = read_index(root, kinds)
+    index = list_clips(root, kinds)
     known = {clip.file_name for clip in index.clips}
     added = [
         Clip(folder / name, name, "")
         for name, flaw in listing.files.items()
-        if kind_of(name) in kinds and name not in known and flaw is None and printable(name) == name
+        if kind_of(name) in kinds and name not in known and flaw is None and is_unicode(name)
     ]
     if not known and not added:
         read_index(root, kinds)  # says what is there instead
