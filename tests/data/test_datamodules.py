@@ -241,6 +241,7 @@ def test_buckets_continue_exactly(tmp_path: Path, step: int, num_workers: int) -
     assert_continues(resumed, whole, step)
 
 
+@pytest.mark.filterwarnings("ignore:files, buckets or batches have changed")
 @pytest.mark.parametrize("early", [False, True], ids=["", "number_of_steps_read_early"])
 def test_other_batches_go_on_with_the_next_samples_of_each_bucket(tmp_path: Path, early: bool) -> None:
     whole = train(tmp_path / "whole", BucketedData(), max_steps=60)
@@ -270,6 +271,7 @@ def test_reading_the_number_of_steps_early_does_not_move_the_order(tmp_path: Pat
     assert_continues(resumed, whole, 9)
 
 
+@pytest.mark.filterwarnings("ignore:files, buckets or batches have changed")
 def test_batch_size_may_change_on_the_way(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", CountedData())
     train(tmp_path / "cut", CountedData(), kill=Kill(10))
