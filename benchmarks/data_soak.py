@@ -36,37 +36,46 @@ def soak(minutes: float) -> None:
         data = VideoFolder(str(folder), buckets=buckets, max_bad_share=1.0, crop="random", flip=0.5, **size)
         loader = data.train_dataloader()
         logging.disable(logging.NOTSET)
-        samples: list[tuple[float, float, int]] = []
+        samples: list[tuple[float, dict[str, int]]] = []
         clips, began, due = 0, time.monotonic(), 0.0
         while (now := time.monotonic() - began) < 60 * minutes:
             for batch in loader:
                 clips += len(batch["caption"])
                 now = time.monotonic() - began
                 if now >= due:
-                    samples.append((now, *in_use()))
+                    samples.append((now, in_use()))
                     due += EVERY if minutes > 2 else 1.0
                 if now >= 60 * minutes:
                     break
-    warm = [sample for sample in samples if sample[0] >= WARM_UP * 60 * minutes]
+    warm = [use for when, use in samples if when >= WARM_UP * 60 * minutes]
     third = max(1, len(warm) // 3)
-    first, last = (sum(s[1] for s in part) / len(part) for part in (warm[:third], warm[-third:]))
-    handles = [sample[2] for sample in warm]
+
+    def change(kind: str) -> str:
+        first, last = (sum(use[kind] for use in part) / len(part) for part in (warm[:third], warm[-third:]))
+        return f"{first / 2**20:.0f} to {last / 2**20:.0f} MiB ({last / first - 1:+.1%})"
+
+    handles = [use["handles"] for use in warm]
     print(
-        f"\nsoak: {clips} random clips in {minutes:g} minutes, two workers; memory of all processes\n"
-        f"  after warm-up {first / 2**20:.0f} MiB, at the end {last / 2**20:.0f} MiB: {last / first - 1:+.1%} (under 5%"
-        f" wanted) | open files {min(handles)} to {max(handles)}, at the end {handles[-1]}"
+        f"\nsoak: {clips} random clips in {minutes:g} minutes, two workers; memory of all processes, the last third"
+        f" against the first after the warm-up\n  {change('memory')} (under +5% wanted); mapped files beside it"
+        f" {change('files')}\n  open files {min(handles)} to {max(handles)}, at the end {handles[-1]}"
     )
 
 
-def in_use() -> tuple[float, int]:
-    """Bytes of memory and number of open files of this process and its children."""
+def in_use() -> dict[str, int]:
+    """Bytes of memory, bytes of mapped files, and number of open files, of this process and its children together.
+
+    Mapped files are libraries: how much of them counts as ours depends on who else on the machine has them mapped.
+    """
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    memory, handles = 0.0, 0
+    use = {"memory": 0, "files": 0, "handles": 0}
     for process in ("self", *children):
         try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-            handles += len(os.listdir(f"/proc/{process}/fd"))
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+            use["handles"] += len(os.listdir(f"/proc/{process}/fd"))
         except OSError:  # ended meanwhile
             continue
-        memory += 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return memory, handles
+        sizes = {kind: 1024 * int(rest.split()[0]) for kind, rest in (line.split(":", 1) for line in lines)}
+        use["memory"] += sizes["Pss_Anon"] + sizes["Pss_Shmem"]
+        use["files"] += sizes["Pss_File"]
+    return use

@@ -72,7 +72,7 @@ def parity_table(rows: Sequence[Row]) -> list[str]:
 
 def run_bench(out: Path, cuda: bool, seconds: float) -> str:
     """Run the verb `bench` until it ends or the time is up; what it printed, without its progress."""
-    overlays = [f"experiments/paper/{name}_4b.yaml" if cuda else f"experiments/models/{name}.yaml"
+    overlays = [f"experiments/models/{name}{'_4b' if cuda else ''}.yaml"
                 for name in ("lingen", "dit")]  # fmt: skip
     command = [sys.executable, "-m", "lingen_kit", "bench", "--out", str(out.resolve()), "--repeats", "3"]
     for name, overlay in zip(("LinGen", "DiT"), overlays, strict=True):

@@ -1,8 +1,9 @@
 """Checkpoints to resume from, and the configuration that each of them carries."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
+from torch import nn
+from torch.optim import Optimizer
 
-from lingen_kit.checkpoint import CONFIG_KEY
+from lingen_kit.checkpoint import CONFIG_KEY, OPTIMIZERS_KEY
 from lingen_kit.errors import require_at_least
 
 
@@ -84,24 +85,6 @@ class Checkpoint(ModelCheckpoint):
         if self._fitting:
             super().load_state_dict(state_dict)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop a run that has diverged before its weights are saved over good ones.
-
-        The loss is looked at when it is logged and when a checkpoint is due: each look waits for the GPU.
-        """
-        every = self._every_n_train_steps or 1
-        look_every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.global_step % look_every == 0 or trainer.global_step % every == 0:
-            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-            if isinstance(loss, Tensor) and not loss.isfinite().all():
-                raise ValueError(
-                    f"the loss is {loss.item()} at step {trainer.global_step}: training has diverged. Resume from the "
-                    "last checkpoint, or start again, with a lower learning rate or trainer.gradient_clip_val 1"
-                )
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step, whether or not the interval divides it."""
         if self._last_global_step_saved != trainer.global_step:
@@ -112,11 +95,29 @@ class Checkpoint(ModelCheckpoint):
 class RunConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run folder and the same text into every checkpoint."""
 
+    @cached_property
+    def text(self) -> str:
+        """The configuration as YAML."""
+        return str(self.parser.dump(self.config, skip_unset=False, skip_link_targets=False))
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, unless there is no run folder: without a logger that would be the current directory."""
         if trainer.loggers:
             super().setup(trainer, pl_module, stage)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration, with the values that were linked from elsewhere in it."""
-        checkpoint[CONFIG_KEY] = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)
+        """Add the configuration, with the values that were linked from elsewhere in it, and whose state is whose."""
+        checkpoint[CONFIG_KEY] = self.text
+        checkpoint[OPTIMIZERS_KEY] = describe_optimizers(trainer.optimizers, pl_module)
+
+
+def describe_optimizers(optimizers: Sequence[Optimizer], module: nn.Module) -> list[dict[str, Any]]:
+    """Class path of each optimizer and the names of its parameters, in the order in which its state numbers them."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [
+        {
+            "class_path": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
+            "names": [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]],
+        }
+        for optimizer in optimizers
+    ]

@@ -134,7 +134,8 @@ class Progress(RichProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure, log and show."""
-        samples = len(batch["caption"]) * trainer.world_size
+        sharing: int = getattr(pl_module, "context_parallel", 1)  # ranks that are at work on the same samples
+        samples = len(batch["caption"]) * trainer.world_size // sharing
         count_tokens = getattr(pl_module, "tokens_per_sample", None)
         self._clock.step(samples, samples * count_tokens(batch) if count_tokens else 0)
         rates = self._clock.rates()

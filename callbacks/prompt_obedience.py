@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from callbacks.sampling import averaged_weights, sample_videos
 from eval.shape_grader import agreement, grade
 from lingen_kit.data.moving_shapes import MovingShapes
 from lingen_kit.data.shapes_grammar import Scene
+from lingen_kit.files import replacing
 from lingen_kit.video import to_uint8
 
 __all__ = ["PromptObedience"]
@@ -169,7 +169,5 @@ class PromptObedience(Callback):
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2) + "\n")

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+
+from callbacks.ema import EMA
 
 __all__ = ["averaged_weights", "clip_fps", "eval_mode", "sample_videos"]
 
@@ -108,14 +109,14 @@ def averaged_weights(trainer: Trainer, pl_module: LightningModule) -> Iterator[N
     and on the order of the callbacks. Where the model holds the average by then, exchanging the two changes
     nothing.
     """
-    averaging = [callback for callback in _callbacks(trainer) if isinstance(callback, WeightAveraging)]
+    averaging = [callback for callback in _callbacks(trainer) if isinstance(callback, EMA)]
     for callback in averaging:
-        callback._swap_models(pl_module)
+        callback.swap(pl_module)
     try:
         yield
     finally:
         for callback in averaging:
-            callback._swap_models(pl_module)
+            callback.swap(pl_module)
 
 
 def _callbacks(trainer: Trainer) -> list[Callback]:

@@ -17,8 +17,10 @@ VERBS = {
     "test": ("lingen_kit.commands.train", "measure a checkpoint on the test data"),
     "predict": ("lingen_kit.commands.train", "sample a video for each caption of the data"),
     "sample": ("lingen_kit.commands.sample", "sample videos for prompts from a checkpoint"),
+    "export": ("lingen_kit.commands.export", "write a model to a folder, for Python and the Hugging Face hub"),
     "data": ("lingen_kit.commands.data", "check, inspect, curate, encode or pack data: data validate clips"),
     "bench": ("lingen_kit.commands.bench", "how latency, memory and FLOPs of configs grow with size"),
+    "plan": ("lingen_kit.commands.plan", "what a training costs before it starts: memory, FLOPs, GPU-days"),
     "adjacency": ("lingen_kit.commands.adjacency", "how near scans keep adjacent tokens, with no model"),
 }
 

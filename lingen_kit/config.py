@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, set_parsing_settings
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lingen_kit.models import Autoencoder, PixelSpace, TextEncoder, WordEncoder
-from lingen_kit.parse_errors import condense
+from lingen_kit.parse_errors import ExplainingParser, condense
 from lingen_kit.pipeline import TextToVideoPipeline
 
 SIZES = {"frames": 8, "height": 32, "width": 32, "fps": 8.0}
@@ -26,14 +26,14 @@ SIZES = {"frames": 8, "height": 32, "width": 32, "fps": 8.0}
 OF_IMAGES = ("lingen_kit.data.ImageFolder", "lingen_kit.data.TorchvisionImages")
 """The kit's data modules whose clips have one frame by default."""
 
-TRAINING = ("optimizer", "warmup_steps", "schedule_steps", "final_lr_ratio", "caption_dropout", "seed")
+TRAINING = ("optimizer", "trainable", "warmup_steps", "schedule_steps", "final_lr_ratio", "caption_dropout", "seed")
 """Options of the training task that no pipeline has."""
 
 _NONE = re.compile(r"^(--[\w.]+)=None$")
 _MODEL = "model.init_args"  # where the files hold the task's options; the command line leaves `init_args` out
 
 
-class NullParser(ArgumentParser):
+class NullParser(ExplainingParser):
     """Reads `--key=None` as null: that is how jsonargparse hands a null on to the parser of a class."""
 
     def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
@@ -94,7 +94,7 @@ def build_pipeline(options: Mapping[str, Any]) -> TextToVideoPipeline:
     Raises:
         ValueError: If an option is wrong; the message names it.
     """
-    parser = ArgumentParser(exit_on_error=False)
+    parser = NullParser(exit_on_error=False)
     parser.add_class_arguments(TextToVideoPipeline, "model")
     try:
         config = parser.parse_object({"model": dict(options)})
@@ -120,7 +120,7 @@ def build_encoders(options: Mapping[str, Any]) -> Encoders:
     Raises:
         ValueError: If an option is wrong; the message names it.
     """
-    parser = ArgumentParser(exit_on_error=False)
+    parser = NullParser(exit_on_error=False)
     parser.add_function_arguments(_encoders, "model")
     try:
         config = parser.parse_object({"model": {name: options.get(name) for name in Encoders._fields}})

@@ -1,19 +1,20 @@
 """Self-contained HTML pages: one style, light and dark, readable on a phone and on a wide screen.
 
-A page asks for nothing from anywhere: pictures are written into it. Imports nothing of ours.
+A page asks for nothing from anywhere: pictures are written into it.
 
 Letters: H height, W width.
 """
 
 import base64
 import html
-import os
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from lingen_kit.files import replacing
 
 __all__ = ["data_uri", "escape", "jpeg", "page", "write"]
 
@@ -111,16 +112,11 @@ def jpeg(frame: NDArray[np.uint8], quality: int = 80) -> bytes:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, or a report beside it, whole or not at all: into a file beside, then moved over.
+    """Write a page, or a report beside it, whole or not at all.
 
     Args:
         path: The file; its folder is made.
         text: What to write, in UTF-8.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Run folders: `runs/<name>/version_<n>/` holds all that a training run leaves behind."""
+"""Run folders: `runs/<name>/version_<n>/` holds all that a training run leaves behind.
+
+A run with stages has a folder in it for each, `version_<n>/<k>-<stage>/`, with what a run of one stage has.
+"""
 
 from pathlib import Path
 
@@ -36,16 +39,31 @@ def folder(name: str, version: int) -> Path:
     return ROOT / name / f"version_{version}"
 
 
-def latest_resumable(name: str) -> int:
+def version_of(stage: Path) -> int:
+    """The version of a run that the folder of one of its stages is in."""
+    return int(stage.parent.name.removeprefix("version_"))
+
+
+def last(folder: Path) -> Path:
+    """The checkpoint that a run, or a stage, is resumed from."""
+    return folder / CHECKPOINTS / LAST
+
+
+def latest_resumable(name: str, *, stages: bool = False) -> int:
     """The newest version of a run that has a checkpoint to resume from.
+
+    Args:
+        name: Name of the run.
+        stages: Whether it is a run with stages.
 
     Raises:
         FileNotFoundError: If there is none.
     """
+    within = f"{'*/' if stages else ''}{CHECKPOINTS}/{LAST}"
     for version in reversed(versions(name)):
-        if (folder(name, version) / CHECKPOINTS / LAST).is_file():
+        if any(path.is_file() for path in folder(name, version).glob(within)):
             return version
     raise FileNotFoundError(
-        f"no {LAST} in {ROOT / name}/version_*/{CHECKPOINTS}: nothing to resume. "
+        f"no {LAST} in {ROOT / name}/version_*/{within.removesuffix(f'/{LAST}')}: nothing to resume. "
         "Start without --ckpt_path, or name the run with --name or the checkpoint's file with --ckpt_path FILE"
     )

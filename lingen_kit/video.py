@@ -7,9 +7,7 @@ Letters: N videos, C channels (1 or 3), T frames, H height, W width.
 """
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +19,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from lingen_kit.files import replacing
 
 __all__ = ["contact_sheet", "gif_bytes", "grid", "to_uint8", "write_gif", "write_mp4", "write_png"]
 
@@ -82,7 +82,7 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
     odd_rows, odd_columns = frames.shape[1] % 2, frames.shape[2] % 2
     frames = np.pad(frames, ((0, 0), (0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
     with (
-        _replacing(path) as temporary,
+        replacing(path) as temporary,
         av.open(str(temporary), "w", format="mp4", container_options={"movflags": "+faststart"}) as container,
     ):
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
@@ -105,7 +105,7 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
 def write_gif(path: str | Path, video: Tensor, fps: float, *, min_side: int = 256) -> Path:
     """Write a video as an endlessly repeating GIF; see `gif_bytes`."""
     data = gif_bytes(video, fps, min_side=min_side)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
@@ -148,7 +148,7 @@ def write_png(path: str | Path, image: Pixels) -> Path:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
     return Path(path)
 
@@ -261,16 +261,3 @@ def _text_strip(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.
     for number, line in enumerate(lines):
         draw.text((_GAP, number * _LINE_HEIGHT), line, fill="black", font=font)
     return np.asarray(image)
-
-
-@contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a neighboring path to write to; move it over `path` on success, remove it on failure."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

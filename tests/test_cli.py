@@ -17,6 +17,8 @@ from lingen_kit.cli import VERBS, main
         "--help",
         "--version",
         "sample --help",
+        "export --help",
+        "plan --help",
         "bench --help",
         "data --help",
         "data validate --help",

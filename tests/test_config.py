@@ -17,7 +17,7 @@ STACKS = {
     "alone": ([], []),
     "another mixer": (["models/dit.yaml"], ["--model.denoiser.mixer.heads=8"]),
     "the same mixer keeps its options": (["models/lingen.yaml"], ["--model.denoiser.mixer.ma.review_pool=null"]),
-    "a size": (["paper/lingen_4b.yaml"], ["--model.denoiser.depth=3", "--model.denoiser.dim=640"]),
+    "a size": (["models/lingen_4b.yaml"], ["--model.denoiser.depth=3", "--model.denoiser.dim=640"]),
     "interpolation": (["heads.yaml"], ["--model.denoiser.heads=16"]),
     "a part that was null": ([], ["--model.text_encoder=lingen_kit.models.WordEncoder", "--model.text_encoder.dim=32"]),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
@@ -14,9 +15,14 @@ BASE = ROOT / "experiments" / "quickstart.yaml"
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Callable[..., torch.nn.Module]:
     """Parse a config, and build its model on the meta device, where billions of parameters take no memory."""
-    from lingen_kit.commands import train
+    from lingen_kit.commands import curriculum, train
 
     built = []
+
+    def check(stages: list, build: Callable) -> None:
+        built.extend(cli.model for cli in curriculum.check_stages(stages, build))
+
+    monkeypatch.setattr(curriculum, "fit_stages", check)
     monkeypatch.setattr(train.TrainCLI, "_run_subcommand", lambda cli, verb: built.append(cli.model))
 
     def run(*words: object) -> torch.nn.Module:
@@ -42,12 +48,50 @@ def test_a_shipped_config_explains_itself_and_builds(path: Path, build: Callable
 @pytest.mark.parametrize(("name", "billions"), [("dit", 3.36), ("lingen", 4.64)])
 def test_the_blocks_of_the_papers_models_add_up(name: str, billions: float, build: Callable) -> None:
     """14 d^2 + 2 d * text a layer for DiT at text width d, and MATE in place of the 4 d^2 of its attention."""
-    overlay = ROOT / "experiments" / "paper" / f"{name}_4b.yaml"
+    overlay = ROOT / "experiments" / "models" / f"{name}_4b.yaml"
     text = ["--model.text_encoder", "lingen_kit.models.WordEncoder", "--model.text_encoder.dim", "2560"]
     model = build("--config", BASE, "--config", overlay, *text)
     assert sum(p.numel() for p in model.pipeline.denoiser.blocks.parameters()) / 1e9 == pytest.approx(
         billions, abs=0.03
     )
+
+
+TABLE_5 = {  # frames, side, steps, global batch
+    "256p_images": (1, 256, 118_000, 8192),
+    "256p_17s": (272, 256, 125_000, 1024),
+    "512p_17s": (272, 512, 32_000, 512),
+    "512p_34s": (544, 512, 14_000, 512),
+    "512p_68s": (1088, 512, 6_000, 256),
+}
+
+
+@pytest.mark.parametrize("name", ["dit", "lingen"])
+def test_the_papers_recipe_is_table_5(name: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lingen_kit.commands import curriculum, train
+
+    checked = {}
+
+    def check(stages: list, build: Callable) -> None:
+        checked.update(
+            {stage.name: cli for stage, cli in zip(stages, curriculum.check_stages(stages, build), strict=True)}
+        )
+
+    monkeypatch.setattr(curriculum, "fit_stages", check)
+    train.main("fit", ["--config", str(ROOT / "experiments" / "paper" / f"{name}_4b.yaml")])
+    rows = {}
+    for stage, cli in checked.items():
+        data, trainer = cli.options["data"]["init_args"], cli.options["trainer"]
+        assert data["height"] == data["width"] and data["fps"] == 16
+        ranks = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate_grad_batches"]
+        rows[stage] = (data["frames"], data["height"], trainer["max_steps"], data["batch_size"] * ranks)
+        assert data.get("image_ratio") == (0.01 if stage in TABLE_5 and data["frames"] > 1 else None)
+    assert {stage: rows[stage] for stage in TABLE_5} == TABLE_5
+    assert list(rows)[5:] == ["quality_17s", "quality_68s"]
+    pipeline = checked["512p_68s"].model.pipeline
+    assert pipeline.denoiser.position.grid == (136, 32, 32)
+    alone = yaml.safe_load((ROOT / "experiments" / "models" / f"{name}_4b.yaml").read_text())["model"]["init_args"]
+    recipe = yaml.safe_load((ROOT / "experiments" / "paper" / f"{name}_4b.yaml").read_text())["model"]["init_args"]
+    assert recipe["denoiser"] == alone["denoiser"]
 
 
 README_FITS = [

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from lingen_kit.analysis.measure import (
     take_turns,
 )
 from lingen_kit.config import SIZES, build_pipeline
+from lingen_kit.diffusion import Sampler
 from lingen_kit.models import TextEncoder
 from lingen_kit.pipeline import TextToVideoPipeline
 from lingen_kit.scans import Grid
@@ -163,7 +165,7 @@ def plan(config: str, size: str, options: Mapping[str, Any], video: Grid, setup:
     if setup.mode == "sample":
         steps = pipeline.sampler.steps if setup.steps is None else setup.steps
         guidance = pipeline.sampler.guidance if setup.guidance is None else setup.guidance
-        passes = _evaluations(pipeline, steps) * (1 if guidance == 1 else 2)
+        passes = _passes(pipeline, pipeline.sampler.changed(steps=steps, guidance=guidance))
     return Point(
         config=config,
         size=size,
@@ -386,17 +388,17 @@ def _leave_zero(module: nn.Module) -> None:
                 p.normal_(std=0.02)
 
 
-def _evaluations(pipeline: TextToVideoPipeline, steps: int) -> int:
-    """How often the sampler asks for a velocity in so many steps."""
-    asked = 0
+def _passes(pipeline: TextToVideoPipeline, sampler: Sampler) -> int:
+    """Forward passes of the denoiser over one video while it is sampled; two where guidance acts."""
+    passes = 0
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        nonlocal asked
-        asked += 1
+        nonlocal passes
+        passes += 2 if sampler.guides(t) else 1
         return x
 
-    pipeline.sampler(velocity, torch.zeros(()), steps, first_time=pipeline.objective.first_time)
-    return asked
+    sampler(pipeline.objective, velocity, repeat(torch.zeros(())))
+    return passes
 
 
 def check_dtype(device: str, dtype: DTypeName) -> None:

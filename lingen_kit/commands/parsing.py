@@ -3,7 +3,7 @@
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lingen_kit.config import NullParser
-from lingen_kit.parse_errors import condense
+from lingen_kit.parse_errors import condense, name_unknown
 
 
 class PlainErrorParser(NullParser, LightningArgumentParser):
@@ -11,4 +11,4 @@ class PlainErrorParser(NullParser, LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Report a wrong command line or config."""
-        raise ValueError(condense(message)) from ex
+        raise ValueError(condense(name_unknown(message, self))) from ex

@@ -2,26 +2,30 @@
 
 import argparse
 import json
-import math
 import re
 import sys
 from pathlib import Path
 
-from lingen_kit.commands.options import device, positive
+from lingen_kit.commands.options import device, number, positive, share
+
+METHODS = ["euler", "heun", "ddim", "dpmpp_2m"]
+SCHEDULES = ["uniform", "linear_quadratic", "karras"]
 
 
 def main(verb: str, arguments: list[str]) -> None:
     """Sample and write one file a video, a contact sheet and `metadata.jsonl`."""
     options = _parser(verb).parse_args(arguments)
     prompts = [prompt for prompt in _prompts(options) for _ in range(options.num)]
+    negative = [text for text in _negative_prompts(options, len(prompts) // options.num) for _ in range(options.num)]
     seeds = [options.seed + i % options.num for i in range(len(prompts))]
 
     import torch  # after the options are known to be good: importing it takes seconds
 
-    from lingen_kit.checkpoint import load_pipeline
+    from lingen_kit.release.loading import load_model
     from lingen_kit.video import contact_sheet, write_gif, write_mp4, write_png
 
-    pipeline = load_pipeline(options.ckpt).to(device(options.device))
+    pipeline = load_model(options.ckpt).to(device(options.device))
+    sampler = pipeline.sampler.changed(**{name: getattr(options, name) for name in vars(pipeline.sampler)})
     fps = options.fps or pipeline.fps
     out = _output_folder(options.out)
     shown: list[tuple[torch.Tensor, str]] = []
@@ -30,11 +34,11 @@ def main(verb: str, arguments: list[str]) -> None:
         with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
             videos = pipeline(
                 batch,
+                negative_prompts=negative[start : start + options.batch_size],
                 frames=options.frames,
                 height=options.height,
                 width=options.width,
-                steps=options.steps,
-                guidance=options.guidance,
+                sampler=sampler,
                 seed=seeds[start : start + options.batch_size],
             ).cpu()
         out.mkdir(parents=True, exist_ok=True)  # only now: a call that fails leaves nothing behind
@@ -43,8 +47,7 @@ def main(verb: str, arguments: list[str]) -> None:
                 path = out / f"{i:04d}_{_slug(prompt)}.{options.format}"
                 {"mp4": write_mp4, "gif": write_gif}[options.format](path, video, fps)
                 record = {"file_name": path.name, "text": prompt, "seed": seeds[i], "ckpt": str(options.ckpt)}
-                record |= {"steps": options.steps or pipeline.sampler.steps}
-                record |= {"guidance": pipeline.sampler.guidance if options.guidance is None else options.guidance}
+                record |= vars(sampler) | ({"negative_prompt": negative[i]} if negative[i] else {})
                 metadata.write(json.dumps(record, ensure_ascii=False) + "\n")
         shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
         print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
@@ -65,23 +68,42 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt",
+        help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt, or a folder that `export` wrote",
     )
     add("--prompt", action="append", default=[], metavar="TEXT", help="what to show; may be repeated")
     add("--prompts", type=Path, metavar="FILE", help="text file with one prompt a line")
+    add(
+        "--negative_prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what guidance moves away from; once for all prompts, or once for each of them",
+    )
     add("--num", type=positive, default=1, help="videos for each prompt (default 1)")
     add(
         "--seed",
-        type=_seed,
+        type=number(int, "whole number, such as 7", least=0, most=2**62 - 1),
         default=0,
         help="seed of the first video of each prompt, the next ones counting up (default 0)",
     )
     add("--steps", type=positive, help="solver steps")
-    add("--guidance", type=_finite, help="classifier-free guidance scale; 1 is none")
+    add("--method", choices=METHODS, help="solver")
+    add("--schedule", choices=SCHEDULES, help="spacing of the times")
+    add("--rho", type=number(float, "number, such as 7", above=0.0), help="exponent of the schedule karras")
+    add("--eta", type=share, help="random noise in the steps of ddim: 0 is none, 1 ancestral sampling")
+    add("--guidance", type=number(float, "number, such as 2.5"), help="classifier-free guidance scale; 1 is none")
+    add(
+        "--guidance_interval",
+        type=share,
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="times, of 0 (noise) to 1 (data), between which guidance acts",
+    )
+    add("--guidance_rescale", type=share, help="how much of the contrast that guidance adds is taken back, 0 to 1")
     add("--frames", type=positive, help="frames of a video")
     add("--height", type=positive, help="height in pixels")
     add("--width", type=positive, help="width in pixels")
-    add("--fps", type=_positive_float, help="frames per second of the files written")
+    add("--fps", type=number(float, "number, such as 8", above=0), help="frames per second of the files written")
     add(
         "--out",
         type=Path,
@@ -93,27 +115,6 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add("--sheet_rows", type=positive, default=16, help="videos shown in sheet.png (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     return parser
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**62:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 2^62")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    value = _finite(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def _output_folder(wanted: Path | None) -> Path:
@@ -134,12 +135,22 @@ def _prompts(options: argparse.Namespace) -> list[str]:
         except UnicodeDecodeError as error:
             raise ValueError(f"--prompts {options.prompts} is not UTF-8 text: {error}") from error
         prompts += [line.strip() for line in lines if line.strip()]
-    for prompt in prompts:
+    for prompt in [*prompts, *options.negative_prompt]:
         if not prompt.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError(f"prompt {prompt!r} holds characters that are no text")
     if not prompts:
         raise ValueError("no prompts: give --prompt TEXT, or --prompts FILE with one prompt a line")
     return prompts
+
+
+def _negative_prompts(options: argparse.Namespace, prompts: int) -> list[str]:
+    """One negative prompt for each of so many prompts."""
+    given = options.negative_prompt or [""]
+    if len(given) not in (1, prompts):
+        raise ValueError(
+            f"--negative_prompt is given {len(given)} times for {prompts} prompts: give it once, or {prompts} times"
+        )
+    return given * prompts if len(given) == 1 else given
 
 
 def _slug(prompt: str) -> str:

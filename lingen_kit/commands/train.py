@@ -1,18 +1,20 @@
 """`fit`, `validate`, `test` and `predict`: Lightning's command line over the kit's tasks and data.
 
 `fit --config C.yaml` writes to `runs/<name>/version_<n>/`; `fit --config C.yaml --ckpt_path last` continues the newest
-version in place.
+version in place. A config with `stages` is trained by `commands.curriculum`, stage by stage.
 """
 
 import logging
+import shutil
 import sys
 import warnings
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -22,15 +24,26 @@ from omegaconf.errors import OmegaConfBaseException
 
 from callbacks.checkpoint import AtomicCheckpointIO, Checkpoint, RunConfig
 from callbacks.ema import EMA
+from callbacks.guard import Guard
 from callbacks.interrupt import Interrupt
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.progress import Progress
+from callbacks.start_from import StartFrom
 from callbacks.write_videos import WriteVideos
 from lingen_kit import runs
 from lingen_kit.checkpoint import changed_options, check_fits, read_checkpoint
 from lingen_kit.commands.parsing import PlainErrorParser
 from lingen_kit.data.base import VideoDataModule
+from lingen_kit.models.weights import weights_follow
 from lingen_kit.parse_errors import condense
+from lingen_kit.stages import read_stages
+from lingen_kit.tasks import Autoencoding
+
+COMPARED = ("seed_everything", "model", "data", "trainer", "ema")
+"""Sections that make another training when they change."""
+
+FIXED = ("model.optimizer.class_path", "model.trainable")
+"""Options that a training cannot change on its way: they are what the optimizer's state is of."""
 
 
 def main(verb: str, arguments: list[str]) -> None:
@@ -41,32 +54,48 @@ def main(verb: str, arguments: list[str]) -> None:
     mode = {"parser_mode": "omegaconf+"}  # resolves interpolations once, after files and flags are merged
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-    class OneVerbCLI(TrainCLI):
-        """Builds the parser of the verb that was called and not those of the other three."""
+    def build(words: list[str] | Namespace, kind: type[TrainCLI] = TrainCLI, folder: str | None = None) -> TrainCLI:
+        class OneVerbCLI(kind):  # type: ignore[valid-type,misc]
+            """Builds the parser of the verb that was called and not those of the other three."""
 
-        @staticmethod
-        def subcommands() -> dict[str, set[str]]:
-            return {verb: LightningCLI.subcommands()[verb] | {"weights_only"}}
+            stage_folder = folder
 
-    OneVerbCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=RunConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        trainer_defaults={
-            "use_distributed_sampler": False,  # the data modules share their samples out themselves
-            "enable_model_summary": False,  # one line says it, see `after_instantiate_classes`
-            "callbacks": [Interrupt()],
-        },
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
-        parser_class=PlainErrorParser,
-        parser_kwargs={"prog": "python -m lingen_kit", **mode, verb: dict(mode)},
-        args=[verb, *arguments],
-    )
+            @staticmethod
+            def subcommands() -> dict[str, set[str]]:
+                return {verb: LightningCLI.subcommands()[verb] | {"weights_only"}}
+
+        return OneVerbCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the data modules share their samples out themselves
+                "enable_model_summary": False,  # one line says it, see `after_instantiate_classes`
+                "callbacks": [Interrupt()],
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # a checkpoint carries its whole configuration instead
+            parser_class=PlainErrorParser,
+            parser_kwargs={"prog": "python -m lingen_kit", **mode, verb: dict(mode)},
+            args=[verb, *words] if isinstance(words, list) else words,
+        )
+
+    stages = read_stages(arguments)
+    if stages is None:
+        build(arguments)
+    elif verb == "fit":
+        from lingen_kit.commands.curriculum import fit_stages  # which builds on this module
+
+        fit_stages(stages, build)
+    else:
+        raise ValueError(
+            f"{verb} takes the config of one stage, and this one has {len(stages)}: give config.yaml of the stage's "
+            f"folder, runs/NAME/version_N/{stages[-1].folder}, and its checkpoint with --ckpt_path"
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -75,12 +104,28 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class TrainCLI(LightningCLI):
-    """Lightning's command line with the kit's run folders, links and callbacks."""
+    """Lightning's command line with the kit's run folders, links and callbacks.
+
+    Attributes:
+        stage_folder: Where a stage writes to, within the folder of the run's name; None for a run without stages.
+        reserved: The folder that was made for this run.
+    """
+
+    stage_folder: str | None = None
+    reserved: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and the callbacks of every run, and link what must agree."""
         parser.add_argument("--name", type=str | None, help="Name of the run; that of the config files if null.")
+        if "fit" in self.subcommands():
+            parser.add_argument(
+                "--start_from",
+                type=str | None,
+                help="Checkpoint whose weights, average and optimizer state training starts from, at step 0; for a "
+                "stage also the name of an earlier one.",
+            )
         parser.add_lightning_class_args(EMA, "ema")
+        parser.add_lightning_class_args(Guard, "guard")
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.add_lightning_class_args(Progress, "progress")
         for name in ("frames", "height", "width", "fps"):
@@ -90,7 +135,10 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("trainer.max_steps", "model.init_args.schedule_steps")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse the words of the verb, whatever those of the process are."""
+        """Parse the words of the verb, whatever those of the process are; what is parsed already is taken as it is."""
+        if isinstance(args, Namespace):
+            self.config = args
+            return
         assert isinstance(args, list)
         try:
             self.config = parser.parse_args(args)
@@ -103,9 +151,19 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an error of one of them is reported without the whole config around it."""
         try:
-            super().instantiate_classes()
+            self.build_parts()
+            self.trainer = self.instantiate_trainer()
         except ValueError as error:
             raise ValueError(condense(str(error))) from error
+
+    def build_parts(self) -> None:
+        """Build model, data and callbacks."""
+        # From either checkpoint the weights of all parts follow.
+        follow = any(self._get(self.config, name) is not None for name in ("ckpt_path", "start_from"))
+        with weights_follow() if follow else nullcontext():
+            self.config_init = self.parser.instantiate(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would look for hyperparameters in the checkpoint here; ours are in the config."""
@@ -132,11 +190,19 @@ class TrainCLI(LightningCLI):
         self.run_name = self._run_name()
         resumed = self._resolve_last()
         self._check_checkpoint()
+        start_from = self._get(self.config_init, "start_from")
+        if start_from is not None and self._get(self.config_init, "ckpt_path") is None:
+            start = StartFrom(start_from)
+            start.check(self.model)
+            trainer["callbacks"] = [start, *(trainer["callbacks"] or [])]
         # For config.yaml, which is to run as it is: from the start, and under the same name.
         self.config[self.subcommand]["name"] = self.run_name
         self.config[self.subcommand]["ckpt_path"] = None
         if self.subcommand == "fit" and trainer["logger"] in (None, True):
             kwargs["logger"] = self._loggers(resumed)
+        elif self.stage_folder:  # its folder is ours, whatever else logs
+            others = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
+            kwargs["logger"] = [*self._loggers(resumed), *others]
         return super().instantiate_trainer(**kwargs)
 
     def _run_name(self) -> str:
@@ -151,15 +217,18 @@ class TrainCLI(LightningCLI):
         if self._get(self.config, "ckpt_path") != "last":
             return None
         version = runs.latest_resumable(self.run_name)
-        last = runs.folder(self.run_name, version) / runs.CHECKPOINTS / runs.LAST
+        last = runs.last(runs.folder(self.run_name, version))
         self.config_init[self.subcommand]["ckpt_path"] = str(last)
         return version
 
     def _loggers(self, version: int | None) -> list[Logger]:
         """TensorBoard and CSV in the folder of a version of the run, a new one if None."""
-        if version is None:
-            version = runs.next_version(self.run_name, reserve=getattr(rank_zero_only, "rank", 0) == 0)
-        board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=version, default_hp_metric=False)
+        if version is None and self.stage_folder is None:
+            first = getattr(rank_zero_only, "rank", 0) == 0
+            version = runs.next_version(self.run_name, reserve=first)
+            self.reserved = runs.folder(self.run_name, version) if first else None
+        place = self.stage_folder or version
+        board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=place, default_hp_metric=False)
         return [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
 
     def _check_checkpoint(self) -> None:
@@ -182,9 +251,16 @@ class TrainCLI(LightningCLI):
                 f"checkpoint {path} is at step {content['global_step']} already and trainer.max_steps is {max_steps}: "
                 "nothing is left to train; raise trainer.max_steps to go on"
             )
-        changed = changed_options(content, yaml.safe_load(dump)["model"])
+        sections = COMPARED if self.subcommand == "fit" else ("model",)
+        changed = changed_options(content, yaml.safe_load(dump), sections)
+        fixed = next((option for option in changed if option.startswith(FIXED)), None)
+        if fixed and self.subcommand == "fit":
+            raise ValueError(
+                f"checkpoint {path} cannot be resumed with another {fixed.partition(':')[0]} ({fixed}); to start from "
+                "its weights anew, use --start_from in place of --ckpt_path"
+            )
         if changed:
-            rank_zero_warn(f"checkpoint {path} was trained with other options of the model:\n  " + "\n  ".join(changed))
+            rank_zero_warn(f"checkpoint {path} was trained with other options:\n  " + "\n  ".join(changed))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leave no run folder behind where nothing is trained; what is measured is printed."""
@@ -198,6 +274,17 @@ class TrainCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Read checkpoints as data only: no pickled code is executed."""
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb; a run that fails before it begins leaves no folder behind, unless a report is in it."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            if self.reserved and all(path.name.startswith("events.") for path in self.reserved.iterdir()):
+                shutil.rmtree(self.reserved)
+                with suppress(OSError):  # the folder of an older run of that name
+                    self.reserved.parent.rmdir()
+            raise
 
     def before_fit(self) -> None:
         """Have the files that cannot be used named in the run folder."""
@@ -225,8 +312,13 @@ class TrainCLI(LightningCLI):
             print(f"\nstopped by {stopped.name} at step {self.trainer.global_step}; to go on, repeat the command with")
             print(f"  --name {self.run_name} --ckpt_path last")
             sys.exit(128 + stopped)
+        if self.stage_folder is not None:
+            return
         print("\nwhat to try next:")
-        print(f'  python -m lingen_kit sample --ckpt {last} --prompt "{self._example_prompt()}"')
+        if isinstance(self.model, Autoencoding):
+            print(f"  fit --config ... --model.autoencoder lingen_kit.models.TAE --model.autoencoder.weights {last}")
+        else:
+            print(f'  python -m lingen_kit sample --ckpt {last} --prompt "{self._example_prompt()}"')
         print(f"  tensorboard --logdir {runs.ROOT}")
 
     def _example_prompt(self) -> str:

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.base import VideoDataModule, require_share
 from lingen_kit.data.buckets import Buckets, Size, choose_size, name_of
 from lingen_kit.data.clip import Clip, Index, split
 from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.layouts import read_index
 from lingen_kit.data.media import Kind, VideoInfo
+from lingen_kit.data.order import keys_of
 from lingen_kit.data.probing import probe_clips
 from lingen_kit.data.sampler import Bucket
-from lingen_kit.data.seeds import derive_seed
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ class AutoData(VideoDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 < validation_share < 1:
-            raise ValueError(f"data.validation_share is {validation_share}; it is a share between 0 and 1")
+        require_share("validation_share", validation_share)
         if not 0 <= flip <= 1:
             raise ValueError(f"data.flip is {flip}; it is a share between 0 and 1")
         bound = (self.frames, self.height, self.width)
@@ -73,6 +72,7 @@ class AutoData(VideoDataModule):
         self._ignored: list[tuple[str, str]] = []
         self._sizes: dict[Clip, Size] = {}
         self._seconds: dict[Clip, float] = {}
+        self._sides: tuple[list[Clip], list[Clip]] | None = None
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -85,7 +85,9 @@ class AutoData(VideoDataModule):
 
     def assign(self, clip: Clip, info: VideoInfo) -> Size | str:
         """The size that a clip is cut to, or the reason why it is left out."""
-        seconds = (info.duration if clip.end is None else clip.end) - clip.start
+        seconds = clip.seconds(info.duration)
+        if seconds <= 0:
+            return f"its stretch begins at {clip.start:.2f} s, and the file ends at {info.duration:.2f} s"
         hold, enlarge = self.short == "hold", self.enlarge
         return choose_size(self.sizes, info, clip.kind or "video", seconds, self.fps, hold=hold, enlarge=enlarge)
 
@@ -118,14 +120,24 @@ class AutoData(VideoDataModule):
             clips = self._assigned(clips)
         else:
             self._sizes = dict.fromkeys(clips, self.sizes[0])
-        if len({clip.name for clip in clips}) == 1:
-            _log.warning("%s holds a single clip; it serves for training and for validation", self.root)
         self._clips = clips
+        training, validation = self.sides()
+        spare = f" ({self.validation_size} are used)" if len(validation) > self.validation_size else ""
+        rank_zero_info(f"data: {len(training)} clips to train on, {len(validation)} to validate on{spare}")
+        if not set(validation) - set(training):
+            _log.warning("all clips are of one file, %s: they serve for training and for validation", clips[0].path)
         return clips
 
     def sides(self) -> tuple[list[Clip], list[Clip]]:
         """The clips for training and those for validation."""
-        return split(self.clips(), self.validation_share)
+        clips = self.clips()
+        if self._sides is None:
+            self._sides = self.split(clips)
+        return self._sides
+
+    def split(self, clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+        """Divide the clips into those for training and those for validation."""
+        return split(clips, self.validation_share)
 
     def train_dataset(self) -> ClipDataset:
         """The training clips, at places that change from pass to pass."""
@@ -148,7 +160,7 @@ class AutoData(VideoDataModule):
                 dataset.by_size[size],
                 self.batch_size_of(size),
                 repeats.get(size, Fraction(1)),
-                content=str(derive_seed(*(dataset.clips[index].name for index in dataset.by_size[size]))),
+                keys=keys_of(dataset.clips[index].name for index in dataset.by_size[size]),
             )
             for size in sizes
         ]
@@ -172,7 +184,7 @@ class AutoData(VideoDataModule):
                 bad.append((str(clip.path), str(size)))
                 continue
             self._sizes[clip] = size
-            self._seconds[clip] = (info.duration if clip.end is None else clip.end) - clip.start
+            self._seconds[clip] = clip.seconds(info.duration)
         self.note_unusable(bad)
         if not self._sizes:
             raise ValueError(f"none of the {len(clips)} clips in {self.root} can be used; the first: {bad[0]}")

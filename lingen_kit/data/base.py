@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +12,37 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lingen_kit.data.buckets import Size, tokens_in
+from lingen_kit.data.buckets import Size, name_of, tokens_in
+from lingen_kit.data.clip import first_of
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
 from lingen_kit.data.sample import Batch, to_float
 from lingen_kit.data.sampler import Bucket, Schedule
+from lingen_kit.data.seeds import derive_seed
 
 _log = logging.getLogger(__name__)
 
-NAMED_IN_ERROR = 10
-
-_NOTHING: dict[str, Any] = {"batches": 0, "step": 0, "schedule": None, "begun": {}, "samples": {}}
+_NOTHING: dict[str, Any] = {"batches": 0, "step": 0, "schedule": None, "begun": {}, "places": {}}
 
 
 class TooManyUnusable(ValueError):
     """More of the files than `max_bad_share` could not be used."""
 
 
-def capped(lines: list[str]) -> list[str]:
-    """The first of many lines, and one that says how many are left out."""
-    more = len(lines) - NAMED_IN_ERROR
-    return [*lines[:NAMED_IN_ERROR], f"and {more} more"] if more > 0 else lines
+def require_share(name: str, value: float) -> None:
+    """Check the option that says which share of the samples validates.
+
+    Raises:
+        ValueError: If one of both sides would stay empty.
+    """
+    if not 0 < value < 1:
+        raise ValueError(
+            f"data.{name} is {value}; it must be above 0 and below 1, such as 0.1 (a small one keeps a single file, and"
+            " --trainer.limit_val_batches 0 does without validation)"
+        )
 
 
-def name_some(entries: Iterable[tuple[str, str]]) -> str:
-    """The first of many (source, reason), an indented line each."""
-    return "\n".join(f"  {line}" for line in capped([f"{source}: {reason}" for source, reason in entries]))
+def _named(entries: Mapping[str, str]) -> str:
+    return first_of(f"  {source}: {reason}" for source, reason in entries.items())
 
 
 class VideoDataModule(LightningDataModule):
@@ -94,6 +100,14 @@ class VideoDataModule(LightningDataModule):
             raise ValueError(f"data.fps is {fps}; it must be above 0 and finite, such as 8")
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f"data.max_bad_share is {max_bad_share}; it is a share between 0 and 1")
+        tokens = tokens_in((frames, height, width), token_size)
+        if batch_tokens is not None and tokens > batch_tokens and max(token_size) == 1:
+            rank_zero_warn(
+                f"data.batch_tokens is {batch_tokens}, and with data.token_size [1, 1, 1] each pixel of each frame is a"
+                f" token: a clip of {name_of((frames, height, width))} has {tokens}, and its batches hold 1. Set"
+                " data.token_size to the pixels of a token of the model (its patch, times what the autoencoder"
+                " compresses), such as [1, 4, 4]"
+            )
         self.frames = frames
         self.height = height
         self.width = width
@@ -132,7 +146,9 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Batches of `train_dataset`, going on where the checkpoint stopped."""
         dataset = self.train_dataset()
-        self._schedule = Schedule(self.buckets(dataset), self._world_size(), self.seed)
+        buckets = self.buckets(dataset)
+        self._compare_ranks(buckets)
+        self._schedule = Schedule(buckets, self._world_size(), self.seed)
         self._go_on(self._schedule)
         return TrainingLoader(
             dataset,
@@ -148,9 +164,11 @@ class VideoDataModule(LightningDataModule):
     def val_dataloader(self) -> ValidationLoader:
         """Batches of `validation_dataset`, always in the same order."""
         dataset = self.validation_dataset()
+        buckets = self.buckets(dataset)
+        self._compare_ranks(buckets)
         return ValidationLoader(
             dataset,
-            self.buckets(dataset),
+            buckets,
             num_workers=self.num_workers,
             rank=self._rank(),
             world_size=self._world_size(),
@@ -195,8 +213,9 @@ class VideoDataModule(LightningDataModule):
             "batches": self._batches_trained(),
             "step": self.step(),
             "schedule": self._schedule.fingerprint,
-            "begun": dict(self._schedule.taken),
-            "samples": self._schedule.taken_before(self.step()),
+            "begun": dict(self._schedule.begun),
+            # Plain tuples: checkpoints are read as data only.
+            "places": {name: tuple(place) for name, place in self._schedule.places_before(self.step()).items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -208,35 +227,38 @@ class VideoDataModule(LightningDataModule):
     def _go_on(self, schedule: Schedule) -> None:
         """Let a schedule go on where the checkpoint stopped, with the next samples where buckets or batches differ."""
         then = self._restored
-        if then["schedule"] not in (None, schedule.fingerprint):
-            self._restored = then = {**then, "step": 0, "begun": then["samples"], "schedule": schedule.fingerprint}
-            rank_zero_warn(
-                "files, buckets or batches have changed since the checkpoint: training goes on with the next samples of"
-                " each bucket, and where files have changed some come again or are missed in this pass"
-            )
-        schedule.begin_after(then["begun"])
+        if then["schedule"] in (None, schedule.fingerprint):
+            schedule.begun |= then["begun"]
+            return
+        schedule.begin_at(then["places"])
+        begun = {"begun": dict(schedule.begun), "schedule": schedule.fingerprint}
+        self._restored = {**then, "step": 0, **begun}
+        rank_zero_warn(
+            "files, buckets or batches have changed since the checkpoint: training goes on with the samples of each"
+            " bucket that this pass has not seen; some new ones first come in the next pass"
+        )
 
     def skipped_report(self) -> list[tuple[str, str]]:
         """Each file that could not be used so far, with the reason, in the order of discovery."""
         return list(self._unusable.items())
 
     def summary(self) -> str | None:
-        """One line on the files that could not be used so far; None if there were none."""
+        """How many files could not be used so far and where they are named; None if there were none."""
         if not self._unusable:
             return None
-        named = capped([f"{source} ({reason})" for source, reason in self._unusable.items()])
-        return f"{len(self._unusable)} of {self._file_count} files skipped: {'; '.join(named)}"
+        count = f"{len(self._unusable)} of {self._file_count} files skipped"
+        return f"{count}, see {self.report_file}" if self.report_file else f"{count}:\n{_named(self._unusable)}"
 
     def note_unusable(self, entries: Iterable[tuple[str, str]]) -> None:
-        """Count files that cannot be used, given as (source, reason): each once, with a line in the log.
+        """Count files that cannot be used, given as (source, reason): each once; the first of them are logged.
 
         Raises:
             TooManyUnusable: If more than `max_bad_share` of the files are.
         """
         new = {source: reason for source, reason in entries if source not in self._unusable}
         self._unusable |= new
-        for source, reason in new.items():
-            _log.warning("skipped %s: %s", source, reason)
+        if new:
+            _log.warning("skipped %s", _named(new).strip() if len(new) == 1 else f"{len(new)} files:\n{_named(new)}")
         self._write_report(new)
         if len(self._unusable) > self.max_bad_share * self._file_count:
             raise TooManyUnusable(self._too_many())
@@ -246,7 +268,7 @@ class VideoDataModule(LightningDataModule):
 
     def keep_report(self, folder: Path) -> None:
         """Write each file that cannot be used, with the reason, to `skipped.jsonl` in a folder, from now on."""
-        rank = self._rank()
+        rank = 0 if self.trainer is None else self.trainer.global_rank
         self.report_file = folder / ("skipped.jsonl" if rank == 0 else f"skipped-{rank}.jsonl")
         self._write_report(self._unusable)
 
@@ -265,7 +287,7 @@ class VideoDataModule(LightningDataModule):
         return (
             f"{bad} of {total} files ({bad / total:.0%}) cannot be used, and data.max_bad_share allows"
             f" {self.max_bad_share:.0%}; repair or remove these, or allow more with --data.max_bad_share:\n"
-            + name_some(self._unusable.items())
+            + _named(self._unusable)
             + (f"\n  all of them: {self.report_file}" if self.report_file else "")
         )
 
@@ -275,11 +297,36 @@ class VideoDataModule(LightningDataModule):
         processed: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         return processed
 
+    def _compare_ranks(self, buckets: Sequence[Bucket]) -> None:
+        """Stop where ranks have listed different samples: they would wait for each other for ever, or train wrongly.
+
+        Raises:
+            ValueError: On all ranks alike, naming those that differ from the first.
+        """
+        if self.trainer is None or self.trainer.world_size == 1:
+            return
+        content = derive_seed(*(f"{bucket.name} {len(bucket.members)} {bucket.content}" for bucket in buckets))
+        mine = torch.tensor(
+            [content, sum(len(bucket.members) for bucket in buckets)], device=self.trainer.strategy.root_device
+        )
+        ranks = self.trainer.strategy.all_gather(mine).view(-1, 2).tolist()
+        others = [f"rank {rank} {ranks[rank][1]}" for rank in range(len(ranks)) if ranks[rank] != ranks[0]]
+        if others:
+            raise ValueError(
+                f"the ranks have listed different samples: rank 0 has {ranks[0][1]}, {', '.join(others)}; all must see"
+                " the same, finished data: give each machine the same files"
+            )
+
     def _rank(self) -> int:
-        return 0 if self.trainer is None else self.trainer.global_rank
+        return 0 if self.trainer is None else self.trainer.global_rank // self._sharing()
 
     def _world_size(self) -> int:
-        return 1 if self.trainer is None else self.trainer.world_size
+        return 1 if self.trainer is None else self.trainer.world_size // self._sharing()
+
+    def _sharing(self) -> int:
+        """Ranks that are given the same samples: a task with context parallelism splits a video over them."""
+        task = None if self.trainer is None else self.trainer.lightning_module
+        return getattr(task, "context_parallel", 1)
 
     def _overfit_batches(self) -> int:
         wanted: int | float = getattr(self.trainer, "overfit_batches", 0)

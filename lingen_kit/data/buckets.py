@@ -15,6 +15,8 @@ from lingen_kit.data.media import Kind, VideoInfo
 Size = tuple[int, int, int]
 """Frames, height and width of a clip."""
 
+_BASE = 60  # of numbers with colons in YAML 1.1
+
 _SAME_ASPECT = 0.05  # logarithm of a ratio: sides are rounded, so one aspect has slightly different ones at each area
 
 
@@ -28,15 +30,16 @@ class Buckets:
         sizes: (frames, height, width) of each bucket; 1 frame makes a bucket for images.
         frames: Lengths of clips; those of the data if empty.
         sides: Resolutions, each as the side of the square with as many pixels; those of the data if empty.
-        aspects: Width over height, as 16/9; that of the data if empty.
-        multiple: Height and width are rounded to multiples of this many pixels.
+        aspects: Width over height, as 16/9 or 1.78; that of the data if empty.
+        multiple: Height and width are multiples of this many pixels: those about the wanted area whose aspect is
+            nearest to the wanted one.
         enlarge: Whether files smaller than every bucket are enlarged; otherwise they are left out, with the reason.
     """
 
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     sides: list[int] = field(default_factory=list)
-    aspects: list[str] = field(default_factory=list)
+    aspects: list[str | float] = field(default_factory=list)
     multiple: int = 8
     enlarge: bool = True
 
@@ -65,17 +68,25 @@ class Buckets:
             if any(side > limit for side, limit in zip(size, bound, strict=True)):
                 raise ValueError(
                     f"data.buckets: the size {name_of(size)} exceeds {name_of(bound)} (frames x height x width), which"
-                    " data.frames, data.height and data.width allow and the model is built for; raise those"
+                    " data.frames, data.height and data.width allow and the model is built for; raise those, or give"
+                    f" smaller data.buckets.{'sizes' if self.sizes else 'frames or data.buckets.sides'}"
                 )
         return sorted(sizes, key=lambda size: (math.prod(size), size))
 
     def _sides(self, area: int, aspect: float) -> tuple[int, int]:
+        """Height and width, of the multiples around the exact ones; the aspect counts first, then the area."""
         if self.multiple < 1:
             raise ValueError(f"data.buckets.multiple is {self.multiple}; it must be at least 1")
-        return tuple(  # type: ignore[return-value]
-            max(1, round(side / self.multiple)) * self.multiple
+
+        def off(sides: tuple[int, int]) -> tuple[float, float]:
+            height, width = sides
+            return round(abs(math.log(width / height / aspect)), 6), abs(math.log(height * width / area))
+
+        heights, widths = (
+            {max(1, rounding(side / self.multiple)) * self.multiple for rounding in (math.floor, math.ceil)}
             for side in (math.sqrt(area / aspect), math.sqrt(area * aspect))
         )
+        return min(product(heights, widths), key=off)
 
 
 def choose_size(
@@ -142,12 +153,18 @@ def _enlargement(size: Size, info: VideoInfo) -> float:
     return max(size[1] / info.height, size[2] / info.width)
 
 
-def _ratio(aspect: str) -> float:
+def _ratio(aspect: str | float) -> float:
     try:
-        width, height = (float(side) for side in re.split("[/:]", aspect))
+        width, height = (float(side) for side in re.split("[/:]", aspect)) if isinstance(aspect, str) else (aspect, 1)
         ratio = width / height
     except (ValueError, ZeroDivisionError):
         ratio = math.nan
+    if not isinstance(aspect, str) and aspect >= _BASE and aspect == int(aspect):
+        width, height = divmod(int(aspect), _BASE)
+        raise ValueError(
+            f"data.buckets.aspects: {aspect:g} is no aspect ratio; YAML reads {width}:{height} as that number, to base"
+            f" 60: write {width}/{height}"
+        )
     if not 0 < ratio < math.inf:
         raise ValueError(f"data.buckets.aspects: {aspect!r} is no aspect ratio; write width/height, such as 16/9")
     return ratio

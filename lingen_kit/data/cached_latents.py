@@ -1,17 +1,20 @@
 """The data module of latents and text embeddings that `data precompute` has stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
-from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.base import VideoDataModule, require_share
 from lingen_kit.data.buckets import Size, name_of
 from lingen_kit.data.clip import split
 from lingen_kit.data.latent_store import CachedClip, Place, TensorReader, places, read_about, read_clips
+from lingen_kit.data.order import Draw, keys_of
 from lingen_kit.data.sample import Batch, Sample
-from lingen_kit.data.sampler import Bucket, Draw
+from lingen_kit.data.sampler import Bucket
 
 
 class CachedLatents(VideoDataModule):
@@ -28,8 +31,7 @@ class CachedLatents(VideoDataModule):
 
     def __init__(self, root: str, validation_share: float = 0.1, **options: Any) -> None:
         super().__init__(**options)
-        if not 0 < validation_share < 1:
-            raise ValueError(f"data.validation_share is {validation_share}; it is a share between 0 and 1")
+        require_share("validation_share", validation_share)
         self.root = root
         self.validation_share = validation_share
         self._clips: list[CachedClip] | None = None
@@ -85,7 +87,16 @@ class CachedLatents(VideoDataModule):
         by_size: dict[Size, list[int]] = {}
         for index, clip in enumerate(dataset.clips):
             by_size.setdefault(clip.size, []).append(index)
-        return [Bucket(name_of(size), by_size[size], self.batch_size_of(size)) for size in sorted(by_size)]
+        return [
+            Bucket(
+                name_of(size),
+                by_size[size],
+                self.batch_size_of(size),
+                # The middles are ordered as the clips themselves would be.
+                keys=keys_of(_view_name(dataset.clips[index]) for index in by_size[size]),
+            )
+            for size in sorted(by_size)
+        ]
 
     def _sides(self) -> tuple[list[CachedClip], list[CachedClip]]:
         clips = self.clips()
@@ -109,6 +120,10 @@ class CachedLatents(VideoDataModule):
                     f"{self.root} holds clips of {name_of(size)} (frames x height x width), and data.frames,"
                     f" data.height and data.width allow {name_of(bound)}; raise those"
                 )
+
+
+def _view_name(clip: CachedClip) -> str:
+    return f"{clip.name} {clip.view}" if clip.view else clip.name
 
 
 class LatentDataset:
@@ -161,5 +176,35 @@ class LatentDataset:
         )
         names = [clip.text for clip in clips]
         if self.empty_text is not None and all(names):
-            batch["text"] = [self._reader.read(self.places[name]) for name in (*names, self.empty_text) if name]
+            texts = [self.places[name] for name in (*names, self.empty_text) if name]
+            batch["text"] = Texts(self._reader.join(texts), [place.shape[0] for place in texts])
         return batch
+
+
+class Texts:
+    """The texts of a batch, each `(L, E)`, in one tensor: from a worker to the trainer every tensor costs an open file.
+
+    Args:
+        joined: `(sum of L, E)`, one after the other.
+        lengths: L of each.
+    """
+
+    def __init__(self, joined: Tensor, lengths: list[int]) -> None:
+        self.joined = joined
+        self.lengths = lengths
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Each of them."""
+        return iter(self.joined.split(self.lengths))
+
+    def pin_memory(self) -> "Texts":
+        """A copy in page-locked memory (asked for by torch's loader)."""
+        return Texts(self.joined.pin_memory(), self.lengths)
+
+    def to(self, device: torch.device) -> "Texts":
+        """A copy on a device (asked for by Lightning)."""
+        return Texts(self.joined.to(device, non_blocking=self.joined.is_pinned()), self.lengths)

@@ -47,6 +47,10 @@ class Clip:
         """Its name without the stretch: the same for all clips of a file."""
         return self.name.rpartition("#")[0] if self.start or self.end is not None else self.name
 
+    def seconds(self, duration: float) -> float:
+        """Its length in seconds, in a file of `duration` seconds; not above 0 where it begins after the file's end."""
+        return (duration if self.end is None else min(self.end, duration)) - self.start
+
 
 @dataclass
 class Index:
@@ -75,9 +79,9 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
     `validation` occur (or `test`, where there is no `validation`); then `validation_share` is not used, and clips that
     belong to neither are in neither.
 
-    Otherwise a clip's side depends on its name alone, whatever else is in the folder, except that neither side stays
-    empty: then the clip with the nearest hash changes sides. A single clip is on both. Stretches of one file
-    stay on one side.
+    Otherwise a clip's side depends on the name of its file alone, whatever else is in the folder, except that neither
+    side stays empty: then the file with the nearest hash changes sides. Stretches of one file stay on one side; where
+    all clips are of one file, all of them are on both.
 
     Args:
         clips: At least one.
@@ -87,7 +91,7 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
         Training clips in their given order; validation clips in order of their hashes, which is as good as
         random.
     """
-    names = [clip.file_name for clip in clips]
+    names = [split_key(clip) for clip in clips]
     hashes = {name: derive_seed("split", name) for name in dict.fromkeys(names)}
     sides = _given_sides(clips)
     if "train" in sides and len(sides) > 1:
@@ -102,7 +106,13 @@ def split(clips: list[Clip], validation_share: float) -> tuple[list[Clip], list[
             validation.remove(max(hashes, key=hashes.__getitem__))
         training = [clip for clip, name in zip(clips, names, strict=True) if name not in validation]
         chosen = [clip for clip, name in zip(clips, names, strict=True) if name in validation]
-    return training, sorted(chosen, key=lambda clip: hashes[clip.file_name])
+    return training, sorted(chosen, key=lambda clip: hashes[split_key(clip)])
+
+
+def split_key(clip: Clip) -> str:
+    """The name that decides a clip's side: that of its file, or the one that the file had before it was exported."""
+    before = clip.attributes.get("split_by")
+    return before if isinstance(before, str) else clip.file_name
 
 
 def source_of(clip: Clip) -> str:

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from lingen_kit.data.base import name_some
 from lingen_kit.data.buckets import Size
-from lingen_kit.data.clip import Clip, source_of
+from lingen_kit.data.clip import Clip, first_of, source_of
 from lingen_kit.data.decode import probe, read_pixels
 from lingen_kit.data.decoding.frame import Pixels
 from lingen_kit.data.media import UnreadableVideo
-from lingen_kit.data.sample import Batch, Sample, to_float
-from lingen_kit.data.sampler import Draw
+from lingen_kit.data.order import Draw
+from lingen_kit.data.sample import Batch, Sample, batch_of, to_float
 from lingen_kit.data.seeds import derive_seed
 
 # In words of their own, as `_` or `-` set them off; some languages besides English.
@@ -34,7 +33,8 @@ class NothingReadable(ValueError):
 class ClipDataset:
     """Clips of files: of each file one stretch, at a place that training changes from pass to pass.
 
-    A file that cannot be read is replaced by the next one of its size that can, and named in the sample's `skipped`.
+    A file that cannot be read is replaced by the next one of its size that can, or else by one of another size, and
+    named in the sample's `skipped`.
     Which sample comes out depends on the arguments, `index` and `epoch` alone.
 
     Args:
@@ -96,7 +96,7 @@ class ClipDataset:
         """The sample at `index` in a pass over the files.
 
         Raises:
-            NothingReadable: If not one of the files of its size can be read; it names them.
+            NothingReadable: If not one of the files can be read; it names them.
         """
         frames, height, width = self.sizes[index]
         pixels = np.empty((3, frames, height, width), np.uint8)
@@ -117,14 +117,7 @@ class ClipDataset:
         samples = [
             self._draw_into(pixels, draw.index, draw.epoch) for pixels, draw in zip(levels.numpy(), draws, strict=True)
         ]
-        return Batch(
-            video=levels,
-            caption=[sample["caption"] for sample in samples],
-            fps=[sample["fps"] for sample in samples],
-            source=[sample["source"] for sample in samples],
-            attributes=[sample["attributes"] for sample in samples],
-            skipped=[entry for sample in samples for entry in sample.get("skipped", [])],
-        )
+        return batch_of(levels, samples)
 
     def _draw_into(self, pixels: Pixels, index: int, epoch: int) -> Sample:
         """Fill `(C, T, H, W)` with the clip at `index`, or with one in its stead, and give what goes with it."""
@@ -156,9 +149,10 @@ class ClipDataset:
             else:  # the rest may be many, and most of them fine
                 break
         bad = dict(skipped)  # a clip with two captions, or one that is on both sides of the split, counts once
+        named = first_of(f"  {path}: {reason}" for path, reason in bad.items())
         raise NothingReadable(
             f"no clip is left for training or for validation, as {len(bad)} cannot be read; repair, replace or remove"
-            f" these:\n{name_some(bad.items())}"
+            f" these:\n{named}"
         )
 
     def read(self, index: int, epoch: int) -> Sample:
@@ -181,15 +175,14 @@ class ClipDataset:
         return Sample(caption=clip.caption, fps=self.fps, source=source_of(clip), attributes=clip.attributes)
 
     def _seconds(self, clip: Clip) -> float:
-        end = probe(clip.path).duration
-        return (end if clip.end is None else min(end, clip.end)) - clip.start
+        return clip.seconds(probe(clip.path).duration)
 
     def _decode(self, pixels: Pixels, clip: Clip, seconds: float, epoch: int) -> None:
         choices = self.choices(clip, epoch)
         frames = pixels.shape[1]
         # The end of a stretch counts like that of a file: what comes after it is another scene.
         shown = frames if clip.end is None else min(frames, math.ceil(seconds * self.fps - 1e-6))
-        if shown < 1 or (shown < frames and self.short == "skip"):
+        if seconds <= 0 or shown < 1 or (shown < frames and self.short == "skip"):
             raise UnreadableVideo(
                 clip.path,
                 f"its stretch from {clip.start:.2f} s on has {max(0.0, seconds):.2f} s; {frames} frames at {self.fps:g}"

@@ -6,28 +6,25 @@ a run that was killed, or comes after clips were added, writes just the shards t
 
 import io
 import json
-import os
 import tarfile
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
-import av
-import numpy as np
-
-from lingen_kit.data.clip import Clip, printable, source_of
-from lingen_kit.data.decode import probe, read_pixels
+from lingen_kit.data.clip import Clip, printable, source_of, split_key
+from lingen_kit.data.cut import cut
 from lingen_kit.data.jobs import file_key, run_jobs
 from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard, write_shard_index
-from lingen_kit.data.media import FilePart, Source, UnreadableVideo, kind_of, local_path, open_bytes
+from lingen_kit.data.media import FilePart, UnreadableVideo, kind_of, local_path, open_bytes
+from lingen_kit.data.probing import probe_clips
 from lingen_kit.data.seeds import derive_seed
+from lingen_kit.files import replacing
+from lingen_kit.page import write
 
 _TEXT_BYTES = 4096  # of caption, JSON and the archive's headers of one clip, about
-_QUALITY = "16"  # of libx264: no difference that the eye sees
 _HOURS = 24 * 3600.0  # a shard may take long
-_FRAMES = 32  # of a stretch that are in memory at a time
-_SKIPPED = "skipped.jsonl"
+_ABOUT, _SKIPPED = "about.json", "skipped.jsonl"
 _MARK = '"exported_by": "lingen_kit"'  # in every JSON file of an export
 
 
@@ -59,6 +56,40 @@ class Shard:
     members: tuple[Member, ...]
 
 
+class Export(NamedTuple):
+    """What a run has done.
+
+    Attributes:
+        written: How many shards it wrote.
+        skipped: (source, reason) of the clips that could not be read.
+        removed: Names of the clips of an earlier run that are no longer part of the data.
+    """
+
+    written: int
+    skipped: list[tuple[str, str]]
+    removed: list[str]
+
+
+def readable(clips: Sequence[Clip], workers: int) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """The clips whose files open as what they should be, and (file, reason) of the others.
+
+    Each file's first frame is decoded and its end looked for; unchanged files that a run has looked into are not opened
+    again.
+
+    Args:
+        clips: The clips.
+        workers: Processes.
+    """
+    good: list[Clip] = []
+    bad: dict[str, str] = {}
+    for clip, found in probe_clips(clips, workers):
+        if isinstance(found, str):
+            bad[printable(str(clip.path))] = found
+        else:
+            good.append(clip)
+    return good, list(bad.items())
+
+
 def plan_shards(clips: Sequence[Clip], out: Path, shard_bytes: int) -> list[Shard]:
     """Divide clips among shards of about equal size, in an order that a hash of their names shuffles.
 
@@ -79,51 +110,76 @@ def plan_shards(clips: Sequence[Clip], out: Path, shard_bytes: int) -> list[Shar
             **clip.attributes,
             "exported_by": "lingen_kit",
             "text": clip.caption,
-            "name": printable(clip.name),
+            "name": clip.name,
+            "split_by": split_key(clip),
             "file": printable(file_key(clip)),
         }
         groups[-1].append(Member(f"{number:09d}", clip, json.dumps(about)))
     return [Shard(out / f"shard-{number:06d}.tar", tuple(members)) for number, members in enumerate(groups)]
 
 
-def write_shards(shards: Sequence[Shard], out: Path, workers: int) -> tuple[int, list[tuple[str, str]]]:
+def write_shards(shards: Sequence[Shard], out: Path, workers: int, source: str) -> Export:
     """Write those shards that are not there yet.
 
     Args:
-        shards: All that the folder is to hold; shards of an earlier export are removed.
+        shards: All that the folder is to hold; other shards of an earlier export are removed.
         out: The folder.
         workers: Processes.
-
-    Returns:
-        How many shards were written, and (source, reason) of the clips that could not be read.
+        source: The data set, in words that tell it from others.
 
     Raises:
         OSError: If they cannot be written, as on a full disk; whole shards stay.
-        ValueError: If the folder holds shards that no export has written.
+        ValueError: If the folder holds shards that no export has written, or clips of another data set.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    before = sorted(out.glob("shard-*.tar"))
-    if foreign := [path for path in before if _held(path) is None]:
+    before = {path: _held(path) for path in sorted(out.glob("shard-*.tar"))}
+    if foreign := [path for path, held in before.items() if held is None]:
         raise ValueError(f"{foreign[0]} was not written by an export, or is damaged; remove it or take another folder")
+    planned = {member.about for shard in shards for member in shard.members}
+    gone = {about for held in before.values() for about in (held or {}).values() if about} - planned
+    _claim(out, source, gone)
     skipped = _read_skipped(out)
     todo = {shard.path.name: shard for shard in shards if not stands(shard, skipped)}
     journal = out / "export.journal.jsonl"
     journal.unlink(missing_ok=True)  # the shards themselves say which of them are done
-    label = f"writing {len(todo)} shards"
+    label = f"writing {len(todo)} shard{'s' * (len(todo) != 1)}"
     done = run_jobs(write_shard, todo, journal, workers=workers, settings={"export": 1}, label=label, timeout=_HOURS)
     journal.unlink(missing_ok=True)
     if failed := [(name, outcome.error) for name, outcome in done.items() if outcome.error is not None]:
         name, reason = failed[0]
         raise ValueError(f"{len(failed)} of {len(todo)} shards could not be written, such as {name}: {reason}")
     skipped |= {about: (source, reason) for outcome in done.values() for about, source, reason in outcome.value or ()}
-    planned = {member.about for shard in shards for member in shard.members}
     skipped = {about: why for about, why in skipped.items() if about in planned}
     lines = (json.dumps({"about": about, "source": why[0], "reason": why[1]}) + "\n" for about, why in skipped.items())
     (out / _SKIPPED).write_text("".join(lines), encoding="utf-8")
-    for path in set(before) - {shard.path for shard in shards}:
+    for path in before.keys() - {shard.path for shard in shards}:
         path.unlink()
         _index_of(path).unlink(missing_ok=True)
-    return len(todo), list(skipped.values())
+    names = {member.clip.name for shard in shards for member in shard.members}
+    return Export(len(todo), list(skipped.values()), sorted({_name(about) for about in gone} - names))
+
+
+def _claim(out: Path, source: str, lost: Collection[str]) -> None:
+    """Note what data set a folder of shards is made from.
+
+    Raises:
+        ValueError: If that was another one so far, of which clips would be lost.
+    """
+    path = out / _ABOUT
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["exported"] if path.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not that of an export; name another folder with --out") from error
+    if before != source and lost:
+        raise ValueError(
+            f"{out} holds the export of {before or 'other data'}, and the data is {source}: {len(lost)} clips would be"
+            f" lost, such as {_name(min(lost))}. Name another folder with --out, or remove this one"
+        )
+    write(path, json.dumps({"exported": source}, indent=1) + "\n")
+
+
+def _name(about: str) -> str:
+    name: str = json.loads(about)["name"]
+    return name
 
 
 def stands(shard: Shard, skipped: Container[str] = ()) -> bool:
@@ -169,25 +225,20 @@ def write_shard(shard: Shard) -> list[tuple[str, str, str]]:
     Raises:
         OSError: If it cannot be written.
     """
-    beside = shard.path.with_name(f".{shard.path.name}.{os.getpid()}")
     skipped: list[tuple[str, str, str]] = []
-    try:
-        with tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
-            for member in shard.members:
-                try:
-                    suffix, content = _content(member.clip)
-                except (UnreadableVideo, FileNotFoundError, PermissionError) as error:
-                    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-                    skipped.append((member.about, printable(source_of(member.clip)), reason))
-                    continue
-                parts = {suffix: content, ".txt": member.clip.caption.encode(), ".json": member.about.encode()}
-                for ending, part in parts.items():
-                    header = tarfile.TarInfo(member.key + ending)
-                    header.size = len(part)
-                    archive.addfile(header, io.BytesIO(part))
-        os.replace(beside, shard.path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(shard.path) as beside, tarfile.open(beside, "w", format=tarfile.PAX_FORMAT) as archive:
+        for member in shard.members:
+            try:
+                suffix, content = _content(member.clip)
+            except (UnreadableVideo, FileNotFoundError, PermissionError) as error:
+                reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+                skipped.append((member.about, printable(source_of(member.clip)), reason))
+                continue
+            parts = {suffix: content, ".txt": member.clip.caption.encode(), ".json": member.about.encode()}
+            for ending, part in parts.items():
+                header = tarfile.TarInfo(member.key + ending)
+                header.size = len(part)
+                archive.addfile(header, io.BytesIO(part))
     write_shard_index(shard.path)
     return skipped
 
@@ -200,37 +251,6 @@ def _content(clip: Clip) -> tuple[str, bytes]:
     suffix = Path(clip.path.name).suffix.lower() if kind_of(clip.path) else ".mp4"
     with open_bytes(clip.path) as file:
         return suffix, file.read()
-
-
-def cut(source: Source, start: float, end: float | None) -> bytes:
-    """A stretch of a video as an mp4 of its own, without sound.
-
-    Args:
-        source: The video.
-        start: Seconds into it where the stretch begins.
-        end: Seconds into it where it ends; None for its end.
-
-    Raises:
-        UnreadableVideo: If there is no frame in between, or the video cannot be read.
-    """
-    info = probe(source)
-    last = info.duration if end is None else min(end, info.duration)
-    count = round((last - start) * info.fps)
-    if count < 1:
-        raise UnreadableVideo(source, f"it holds no frame from {start:.2f} s on")
-    height, width = info.height - info.height % 2, info.width - info.width % 2  # colors have half the resolution
-    target = io.BytesIO()
-    with av.open(target, "w", format="mp4") as container:
-        rate = Fraction(info.fps).limit_denominator(1001)
-        encoder = container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-        for first in range(0, count, _FRAMES):
-            pixels = np.empty((3, min(_FRAMES, count - first), height, width), np.uint8)
-            read_pixels(source, pixels, fps=info.fps, start=start + first / info.fps, short="hold")
-            for picture in np.ascontiguousarray(pixels.transpose(1, 2, 3, 0)):  # (H, W, 3)
-                container.mux(encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(encoder.encode(None))
-    return target.getvalue()
 
 
 def _size(source: Path | FilePart) -> int:

@@ -40,11 +40,13 @@ class Hybrid(AutoData):
         """The videos, then the images."""
         return [read_index(self.videos, ("video",)), read_index(self.images, ("image",))]
 
-    def sides(self) -> tuple[list[Clip], list[Clip]]:
-        """The clips for training and those for validation, which are videos."""
-        clips = self.clips()
+    def split(self, clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+        """Divide the videos; all images are for training."""
+        images = [clip for clip in clips if clip.kind == "image"]
+        if len(images) == len(clips):
+            raise ValueError(f"none of the videos in {self.videos} can be used: only images are left")
         training, validation = split([clip for clip in clips if clip.kind == "video"], self.validation_share)
-        return training + [clip for clip in clips if clip.kind == "image"], validation
+        return training + images, validation
 
     def repeats(self, dataset: ClipDataset) -> dict[Size, Fraction]:
         """One pass over the data is one over the videos, with their share of images."""

@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
 from lingen_kit.data.clip import Clip
+from lingen_kit.files import replacing
 
 ABOUT, CLIPS, PARTS = "about.json", "clips.jsonl", "parts"
 
@@ -145,20 +147,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there; no half-written file is left.
+    """Write a file whole or not at all, and have it on the disk.
 
     Raises:
         OSError: If it cannot be written; the message names the file.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with replacing(path, sync=True) as beside:
+            beside.write_bytes(content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
@@ -196,6 +193,12 @@ def complete(folder: Path, clips: Iterable[CachedClip]) -> None:
     """Write the index of a store that holds all that was asked for."""
     lines = "".join(f"{json.dumps(asdict(clip))}\n" for clip in clips)
     write_whole(folder / CLIPS, lines.encode())
+
+
+def listed(folder: Path) -> list[CachedClip]:
+    """What the index of a store lists so far, whatever became of it: lines that are damaged are left out."""
+    path = folder / CLIPS
+    return list(_read_clips(path, strict=False)) if path.is_file() else []
 
 
 def read_clips(folder: Path) -> list[CachedClip]:
@@ -240,30 +243,25 @@ def _header(path: Path) -> dict[str, Place]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         try:
-            header = json.loads(file.read(min(length, path.stat().st_size)))
+            size = path.stat().st_size
+            header = json.loads(file.read(min(length, size)))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            shards = {name: (*entry["data_offsets"], _DTYPES[entry["dtype"]]) for name, entry in entries.items()}
+            found = {name: _place(path, 8 + length, entry) for name, entry in entries.items()}
             sound = all(
-                0 <= first <= end and end - first == math.prod(entries[name]["shape"]) * dtype.itemsize
-                for name, (first, end, dtype) in shards.items()
+                place.offset >= 8 + length
+                and 0 <= place.size == math.prod(place.shape) * place.dtype.itemsize
+                and place.offset + place.size <= size
+                for place in found.values()
             )
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return {}
-    if not sound:
-        return {}
-    ends = [entry["data_offsets"][1] for entry in entries.values()]
-    if 8 + length + max(ends, default=0) > path.stat().st_size:
-        return {}
-    return {
-        name: Place(
-            path,
-            8 + length + entry["data_offsets"][0],
-            entry["data_offsets"][1] - entry["data_offsets"][0],
-            _DTYPES[entry["dtype"]],
-            tuple(entry["shape"]),
-        )
-        for name, entry in entries.items()
-    }
+    return found if sound else {}
+
+
+def _place(path: Path, data: int, entry: Mapping[str, Any]) -> Place:
+    """What an entry of a header says of a tensor; `data` is where the shard's data begin."""
+    first, end = entry["data_offsets"]
+    return Place(path, data + first, end - first, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
 
 
 class TensorReader:
@@ -288,11 +286,28 @@ class TensorReader:
         # Memory from numpy: it is reused from batch to batch, where torch's is often mapped anew and page by page.
         rows = np.empty((len(chosen), first.size), np.uint8)
         for row, place in zip(rows, chosen, strict=True):
-            if os.preadv(self._open(place.path), [row.data], place.offset) != place.size:
-                raise ValueError(
-                    f"{place.path} ends too early: it has changed or is damaged; run data precompute again"
-                )
+            self._fill(row, place)
         return torch.from_numpy(rows).view(first.dtype).view(len(chosen), *first.shape)
+
+    def join(self, chosen: Sequence[Place]) -> Tensor:
+        """Several tensors whose first axes differ in length, one after the other.
+
+        Raises:
+            ValueError: If their other axes differ, or a file ends before they do.
+        """
+        first = chosen[0]
+        if any(place.shape[1:] != first.shape[1:] or place.dtype != first.dtype for place in chosen):
+            raise ValueError(f"tensors of one batch differ in shape: {sorted({place.shape[1:] for place in chosen})}")
+        data = np.empty(sum(place.size for place in chosen), np.uint8)
+        start = 0
+        for place in chosen:
+            self._fill(data[start : start + place.size], place)
+            start += place.size
+        return torch.from_numpy(data).view(first.dtype).view(sum(place.shape[0] for place in chosen), *first.shape[1:])
+
+    def _fill(self, row: NDArray[np.uint8], place: Place) -> None:
+        if os.preadv(self._open(place.path), [row.data], place.offset) != place.size:
+            raise ValueError(f"{place.path} ends too early: it has changed or is damaged; run data precompute again")
 
     def _open(self, path: Path) -> int:
         if path in self._files:

@@ -8,6 +8,7 @@ run.
 """
 
 import ctypes
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,10 +16,11 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lingen_kit.data.order import Draw
 from lingen_kit.data.sample import Batch, Sample, collate, to_float
-from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, Schedule, StreamBatches
+from lingen_kit.data.sampler import Bucket, FixedBatches, Schedule, StreamBatches
 
-_MMAP_THRESHOLD = -3  # malloc.h: M_MMAP_THRESHOLD
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # malloc.h
 _LARGE = 256 << 10
 
 
@@ -83,15 +85,20 @@ def _checked(batch: Batch | ValueError, keep_levels: bool) -> Batch:
     return batch
 
 
-def _return_memory(worker: int) -> None:
-    """Have a worker's large blocks of memory returned when they are freed.
+def _prepare_worker(worker: int) -> None:
+    """Leave Ctrl-C to the first process, and have large blocks of memory returned when they are freed.
 
-    glibc raises the size from which it does so with every such block, and the frames of videos of many sizes then leave
-    holes that grow for hours. The tuning of other systems' allocators is left alone.
+    A terminal sends Ctrl-C to all processes, and a worker was forked with the handlers of training.
+    glibc raises the size from which it returns a block with every such block, and the frames of videos of many sizes
+    then leave holes that grow for hours; so do the arenas that it gives to each thread of a decoder. The tuning of
+    other systems' allocators is left alone.
     """
     del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_ARENA_MAX, 1)
 
 
 def _torch_loader(
@@ -106,7 +113,7 @@ def _torch_loader(
         # Workers get their base seed from here: otherwise each loader would draw it from torch's global generator,
         # and a resumed run, which creates another number of loaders, would end up with other random numbers.
         generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_return_memory,
+        worker_init_fn=_prepare_worker,
     )
 
 
@@ -218,8 +225,9 @@ class ValidationLoader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of this rank."""
-        for fetched in self._loader:
+        """Yield the batches of this rank, each with the places of its samples."""
+        for fetched, places in zip(self._loader, self._batches.places, strict=True):
             batch = _checked(fetched, self._pin_memory)
+            batch["places"] = places
             self._watch(batch)
             yield batch

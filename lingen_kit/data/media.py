@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lingen_kit.data.remote import CannotFetch, fetch
+
 Kind = Literal["video", "image"]
 
 VIDEO_SUFFIXES = frozenset(
@@ -81,7 +83,7 @@ class VideoInfo:
 
 def kind_of(source: Source) -> Kind | None:
     """Whether a name is that of a video or of an image; None if of neither."""
-    suffix = Path(source.name if isinstance(source, FilePart) else source).suffix.lower()
+    suffix = os.path.splitext(source.name if isinstance(source, FilePart) else source)[1].lower()
     return "video" if suffix in VIDEO_SUFFIXES else "image" if suffix in IMAGE_SUFFIXES else None
 
 
@@ -96,8 +98,6 @@ def local_path(source: Source) -> Path:
         return Path(source)
     if source.url is None or source.path.is_file():
         return source.path
-    from lingen_kit.data.layouts.remote import CannotFetch, fetch  # here, as the layouts need this module
-
     try:
         return fetch(source.url)
     except CannotFetch as error:

@@ -1,6 +1,7 @@
 """Sizes and durations of many files, kept between runs: looking into twenty thousand files takes minutes only once."""
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,8 +11,13 @@ from typing import Any
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.decode import probe
 from lingen_kit.data.jobs import Outcome, key_of_file, run_jobs
-from lingen_kit.data.layouts.remote import cache_folder
 from lingen_kit.data.media import Source, VideoInfo
+from lingen_kit.data.remote import cache_folder
+
+_UNGUARDED = (
+    "processes that look into files import the script that starts them; put what the script does under"
+    ' `if __name__ == "__main__":`, or set data.num_workers to 0'
+)
 
 
 def probe_clips(clips: Sequence[Clip], num_workers: int) -> Iterator[tuple[Clip, VideoInfo | str]]:
@@ -30,15 +36,23 @@ def probe_clips(clips: Sequence[Clip], num_workers: int) -> Iterator[tuple[Clip,
 
 def _probe(clips: Sequence[Clip], keys: Sequence[str], num_workers: int) -> dict[str, Outcome]:
     items: dict[str, Any] = {key: clip.path for key, clip in zip(keys, clips, strict=True)}
-    return run_jobs(
-        _ask,
-        items,
-        _journal(clips),
-        workers=num_workers,
-        settings={"probe": 1},
-        label=f"looking into {len(items)} files",
-        wait_for_others=True,
-    )
+    # A worker that is just starting imports the script that started it, and gets here if the script is not guarded.
+    if num_workers and getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(_UNGUARDED)
+    try:
+        return run_jobs(
+            _ask,
+            items,
+            _journal(clips),
+            workers=num_workers,
+            settings={"probe": 1},
+            label=f"looking into {len(items)} files",
+            wait_for_others=True,
+        )
+    except RuntimeError as error:
+        if "could not start" not in str(error):
+            raise
+        raise RuntimeError(f"{error}: {_UNGUARDED}") from None
 
 
 def _journal(clips: Sequence[Clip]) -> Path:

@@ -3,6 +3,7 @@
 Letters: C channels (3), T frames, H height, W width, B batch, L text tokens, E channels of the text.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -39,17 +40,19 @@ class Batch(TypedDict):
     """A list of samples.
 
     Videos `(B, C, T, H, W)` or latents are stacked, the rest are lists of length B; `text` is followed by one more,
-    that of the empty caption.
+    that of the empty caption. Batches for validation have `places`: where each sample stands among all that are
+    validated on, or None for one that is there again because ranks need equally many, and does not count.
     """
 
     video: NotRequired[Tensor]
     latents: NotRequired[Tensor]
-    text: NotRequired[list[Tensor]]
+    text: NotRequired[Iterable[Tensor]]
     caption: list[str]
     fps: list[float]
     source: list[str]
     attributes: list[dict[str, Any]]
     skipped: list[tuple[str, str]]
+    places: NotRequired[list[int | None]]
 
 
 def to_float(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -68,8 +71,13 @@ def to_float(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack the videos of samples of one size; everything else stays a list."""
+    return batch_of(torch.stack([sample["video"] for sample in samples]), samples)
+
+
+def batch_of(video: Tensor, samples: Sequence[Sample]) -> Batch:
+    """Stacked videos `(B, C, T, H, W)` with what goes with them, from samples whose own videos are not looked at."""
     return Batch(
-        video=torch.stack([sample["video"] for sample in samples]),
+        video=video,
         caption=[sample["caption"] for sample in samples],
         fps=[sample["fps"] for sample in samples],
         source=[sample["source"] for sample in samples],

@@ -14,57 +14,14 @@ bucket's stream, and a schedule says whose turn it is. So
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 import torch
 
+from lingen_kit.data.order import Draw, Keys, Place, SampleOrder
 from lingen_kit.data.seeds import derive_seed
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One sample to fetch.
-
-    Attributes:
-        index: Which sample of the data set.
-        epoch: In which pass over its bucket, from 0; random crops and start times depend on it.
-    """
-
-    index: int
-    epoch: int
-
-
-class SampleOrder:
-    """The endless stream of the samples of one bucket, addressed by position.
-
-    Args:
-        length: Samples in the bucket.
-        seed: Another seed gives another shuffle.
-
-    Raises:
-        ValueError: If there is no sample.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        if length < 1:
-            raise ValueError(f"the data set has {length} samples; training needs at least 1")
-        self.length = length
-        self.seed = seed
-        self._epoch = -1
-        self._permutation = np.empty(0, np.int64)
-
-    def __getitem__(self, position: int) -> Draw:
-        """The sample at a position of the stream, counted from 0."""
-        if position < 0:
-            raise IndexError(f"position {position} is before the start of the stream")
-        epoch, offset = divmod(position, self.length)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
-            self._permutation = torch.randperm(self.length, generator=generator).numpy()
-            self._epoch = epoch
-        return Draw(index=int(self._permutation[offset]), epoch=epoch)
 
 
 @dataclass(frozen=True)
@@ -77,14 +34,19 @@ class Bucket:
         batch_size: Samples per rank and step.
         repeats: How often each of its samples comes in one pass over the data: 1, or another number where a ratio
             between kinds of samples was asked for.
-        content: Stands for what its members are, so that another data set of the same size is told apart.
+        keys: Hashes of its members' names, see `keys_of`; None if they have none, as drawn samples.
     """
 
     name: str
     members: Sequence[int]
     batch_size: int
     repeats: Fraction = Fraction(1)
-    content: str = ""
+    keys: Keys | None = field(default=None, compare=False)
+
+    @property
+    def content(self) -> str:
+        """Stands for what its members are called, in whatever order; empty if they have no names."""
+        return "" if self.keys is None else hashlib.blake2b(np.sort(self.keys).tobytes(), digest_size=8).hexdigest()
 
 
 class Schedule:
@@ -99,7 +61,7 @@ class Schedule:
         seed: Of the order.
 
     Attributes:
-        taken: Samples of each bucket, by name, that were handed out before the first step.
+        begun: Where the stream of each bucket, by name, begins: the position in it at the first step.
     """
 
     def __init__(self, buckets: Sequence[Bucket], world_size: int, seed: int) -> None:
@@ -111,10 +73,15 @@ class Schedule:
             raise ValueError("the data set has 0 samples; training needs at least 1")
         self.world_size = world_size
         self.seed = seed
-        self.taken = {bucket.name: 0 for bucket in self.buckets}
-        alone = len(self.buckets) == 1
+        self.begun = {bucket.name: 0 for bucket in self.buckets}
+        # Samples with names have one order whatever their bucket: keys of different buckets are unrelated.
+        shared = len(self.buckets) == 1
         self._orders = [
-            SampleOrder(len(bucket.members), seed if alone else derive_seed("bucket", seed, bucket.name))
+            SampleOrder(
+                len(bucket.members),
+                seed if shared or bucket.keys is not None else derive_seed("bucket", seed, bucket.name),
+                bucket.keys,
+            )
             for bucket in self.buckets
         ]
         self._turns_per_pass = [
@@ -123,9 +90,14 @@ class Schedule:
         self._steps = range(0)  # of the pass whose turns are known
         self._turns: list[tuple[int, int]] = []
 
-    def begin_after(self, taken: Mapping[str, int]) -> None:
-        """Begin with the samples that come after those that an earlier schedule has handed out, by bucket."""
-        self.taken = {bucket.name: taken.get(bucket.name, 0) for bucket in self.buckets}
+    def begin_at(self, places: Mapping[str, Sequence[int | None]]) -> None:
+        """Begin where the streams of an earlier schedule stood, by bucket: see `places_before`.
+
+        Of samples with names, none that both schedules have is missed or comes twice in a pass; a new one that
+        would have come before that place first comes in the next pass.
+        """
+        for bucket, order in zip(self.buckets, self._orders, strict=True):
+            self.begun[bucket.name] = order.position(Place(*places.get(bucket.name, ())))  # type: ignore[arg-type]
 
     def global_batch(self, bucket: int) -> int:
         """Samples that all ranks together take from a bucket in its turn."""
@@ -157,19 +129,19 @@ class Schedule:
         """The samples of the global batch of a step."""
         bucket, turns = self.turn(step)
         size = self.global_batch(bucket)
-        first = self.taken[self.buckets[bucket].name] + turns * size
+        first = self.begun[self.buckets[bucket].name] + turns * size
         order, members = self._orders[bucket], self.buckets[bucket].members
         drawn = (order[position] for position in range(first, first + size))
         return [Draw(index=members[draw.index], epoch=draw.epoch) for draw in drawn]
 
-    def taken_before(self, step: int) -> dict[str, int]:
-        """Samples of each bucket, by name, that were handed out before a step."""
+    def places_before(self, step: int) -> dict[str, Place]:
+        """Where the stream of each bucket, by name, stands before a step."""
         turns = [self._had(bucket, self._pass_of(step)) for bucket in range(len(self.buckets))]
         for earlier in range(sum(turns), step):
             turns[self.turn(earlier)[0]] += 1
         return {
-            bucket.name: self.taken[bucket.name] + turns[i] * self.global_batch(i)
-            for i, bucket in enumerate(self.buckets)
+            bucket.name: order.place(self.begun[bucket.name] + turns[i] * self.global_batch(i))
+            for i, (bucket, order) in enumerate(zip(self.buckets, self._orders, strict=True))
         }
 
     def _had(self, bucket: int, passes: int) -> int:
@@ -231,25 +203,32 @@ class StreamBatches:
 class FixedBatches:
     """A batch sampler that goes through the data set once, in order: for validation.
 
-    With several ranks each takes every `world_size`-th sample of a bucket. So that all ranks run equally many steps,
-    the first samples are repeated where a bucket does not divide; with one rank nothing is repeated.
+    With several ranks each takes every `world_size`-th sample of a bucket. All ranks must run equally many steps, so
+    where a bucket does not divide, its first samples come again, and have no place: whoever measures leaves them out.
 
     Args:
         buckets: The data set, a bucket after the other.
         rank: This process among `world_size`.
         world_size: Processes that validate together.
+
+    Attributes:
+        batches: What to draw.
+        places: For each batch, the samples' places among all that are validated on; None for one that comes again.
     """
 
     def __init__(self, buckets: Sequence[Bucket], rank: int = 0, world_size: int = 1) -> None:
         self.batches: list[list[Draw]] = []
+        self.places: list[list[int | None]] = []
+        before = 0
         for bucket in buckets:
             length = len(bucket.members)
             padded = -(-length // world_size) * world_size
-            indices = [bucket.members[position % length] for position in range(rank, padded, world_size)]
-            self.batches += [
-                [Draw(index, epoch=0) for index in indices[first : first + bucket.batch_size]]
-                for first in range(0, len(indices), bucket.batch_size)
-            ]
+            positions = range(rank, padded, world_size)
+            for first in range(0, len(positions), bucket.batch_size):
+                chosen = positions[first : first + bucket.batch_size]
+                self.batches.append([Draw(bucket.members[position % length], epoch=0) for position in chosen])
+                self.places.append([before + position if position < length else None for position in chosen])
+            before += length
 
     def __len__(self) -> int:
         """Batches of this rank."""

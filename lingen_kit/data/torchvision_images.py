@@ -9,13 +9,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.base import VideoDataModule, require_share
+from lingen_kit.data.clip import first_of
+from lingen_kit.data.clip_dataset import NothingReadable
 from lingen_kit.data.sample import Sample
 from lingen_kit.data.seeds import derive_seed
 
 
 class TorchvisionImages(VideoDataModule):
     """Images of a map-style data set that yields (image, target), as torchvision's do.
+
+    An image that cannot be read is skipped, counted and named, and past `max_bad_share` training stops.
 
     A target that is text is the caption; of several texts, each pass takes one. A number is the label of a class, whose
     name comes from the data set's `classes` where it has them.
@@ -38,8 +42,7 @@ class TorchvisionImages(VideoDataModule):
         **options: Any,
     ) -> None:
         super().__init__(frames=frames, **options)
-        if not 0 < validation_share < 1:
-            raise ValueError(f"data.validation_share is {validation_share}; it is a share between 0 and 1")
+        require_share("validation_share", validation_share)
         if "{label}" not in caption:
             raise ValueError(f"data.caption is {caption!r}; it must hold {{label}}, such as 'a photo of {{label}}'")
         self.dataset = dataset
@@ -95,16 +98,33 @@ class LabelledImages:
         return self.draw(index, epoch=0)
 
     def draw(self, index: int, epoch: int) -> Sample:
-        """The image at `index` as a pass over the data sees it."""
-        number = self.indices[index]
-        image, target = self.dataset[number]
-        return Sample(
-            video=_as_clip(image, self.size),
-            caption=self._describe(target, derive_seed("caption", self.seed, epoch, number)),
-            fps=self.fps,
-            source=f"{type(self.dataset).__name__}:{number}",
-            attributes={},
-        )
+        """The image at `index` as a pass over the data sees it, or the next that can be read in its stead.
+
+        Raises:
+            NothingReadable: If not one of the images can be read; it names them.
+        """
+        skipped: list[tuple[str, str]] = []
+        for turn in range(len(self.indices)):
+            number = self.indices[(index + turn) % len(self.indices)]
+            source = f"{type(self.dataset).__name__}:{number}"
+            try:
+                image, target = self.dataset[number]
+                video = _as_clip(image, self.size)
+            except OSError as error:  # what Pillow raises for a damaged image, too
+                skipped.append((source, str(error)))
+                continue
+            sample = Sample(
+                video=video,
+                caption=self._describe(target, derive_seed("caption", self.seed, epoch, number)),
+                fps=self.fps,
+                source=source,
+                attributes={},
+            )
+            if skipped:
+                sample["skipped"] = skipped
+            return sample
+        named = first_of(f"  {source}: {reason}" for source, reason in skipped)
+        raise NothingReadable(f"none of {len(skipped)} images can be read; repair or replace these:\n{named}")
 
     def _describe(self, target: Any, choice: int) -> str:
         if isinstance(target, list | tuple) and target and all(isinstance(text, str) for text in target):

@@ -1,6 +1,6 @@
 """Noise that a seed determines: the same on every device, whatever else is in the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,5 +11,11 @@ def seeded_noise(seeds: Sequence[int], shape: Sequence[int]) -> Tensor:
 
     On the CPU, because a GPU draws other numbers from the same seed.
     """
-    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
-    return torch.stack([torch.randn(*shape, generator=generator, dtype=torch.float32) for generator in generators])
+    return next(noise_stream(seeds, shape))
+
+
+def noise_stream(seeds: Sequence[int], shape: Sequence[int]) -> Iterator[Tensor]:
+    """As `seeded_noise`, and the draws that follow it, without end."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    while True:
+        yield torch.stack([torch.randn(*shape, generator=generator, dtype=torch.float32) for generator in generators])

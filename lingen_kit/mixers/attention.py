@@ -11,6 +11,7 @@ from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import AttentionBackend, attention
 from lingen_kit.ops.norm import rmsnorm_fn
 from lingen_kit.ops.rope import rope3d, split_channels
+from lingen_kit.parallel import current, gather_time
 from lingen_kit.scans import Grid
 
 
@@ -82,6 +83,8 @@ class SelfAttention(Mixer):
         ValueError: If `heads` does not divide `dim`, or rotary heads do not split over three axes.
     """
 
+    context_parallel = True
+
     def __init__(
         self,
         dim: int,
@@ -105,8 +108,12 @@ class SelfAttention(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
         q, k, v = self.qkv(x)  # (B, T, H, W, A, P)
+        context = current()
         if self.rope:
-            q, k = rope3d(q, self.rope_base), rope3d(k, self.rope_base)
+            first_frame = 0 if context is None else context.first
+            q, k = rope3d(q, self.rope_base, first_frame), rope3d(k, self.rope_base, first_frame)
+        if context is not None:
+            k, v = gather_time(torch.stack([k, v]), context).unbind()
         q, k, v = (t.flatten(1, 3) for t in (q, k, v))  # (B, N, A, P)
         return self.out_proj(attention(q, k, v, backend=self.backend).flatten(2)).view_as(x)
 

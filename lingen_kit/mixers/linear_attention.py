@@ -10,6 +10,8 @@ both models is part of their MLP.
 Letters: B batch, T H W the grid of tokens, N = T*H*W, D channels, A heads, P head dim.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from lingen_kit.mixers.attention import QKVProjection
 from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.linear_attention import linear_attention
 from lingen_kit.ops.rope import rope3d, split_channels
+from lingen_kit.parallel import current, sum_over_ranks
 from lingen_kit.scans import Grid
 
 # Features are of order one. A query that meets almost no key must not blow up a turned numerator.
@@ -38,6 +41,8 @@ class LinearAttention(Mixer):
     Raises:
         ValueError: If `heads` does not divide `dim`, or rotary heads do not split over three axes.
     """
+
+    context_parallel = True
 
     def __init__(
         self,
@@ -63,10 +68,13 @@ class LinearAttention(Mixer):
         q, k, v = self.qkv(x)  # (B, T, H, W, A, P)
         q, k = F.relu(q), F.relu(k)
         normalizer = (q.flatten(1, 3), k.flatten(1, 3))
+        context = current()
         if self.rope:
-            q, k = rope3d(q, self.rope_base), rope3d(k, self.rope_base)
+            first_frame = 0 if context is None else context.first
+            q, k = rope3d(q, self.rope_base, first_frame), rope3d(k, self.rope_base, first_frame)
+        reduce = None if context is None else partial(sum_over_ranks, ranks=context)
         q, k, v = (t.flatten(1, 3) for t in (q, k, v))  # (B, N, A, P)
-        o, _ = linear_attention(q, k, v, scale=1.0, normalizer=normalizer, eps=_EPS)
+        o, _ = linear_attention(q, k, v, scale=1.0, normalizer=normalizer, eps=_EPS, reduce=reduce)
         return self.out_proj(o.flatten(2)).view_as(x)
 
     def flops(self, grid: Grid) -> int:

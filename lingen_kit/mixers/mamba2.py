@@ -8,7 +8,7 @@ Letters: B batch, L tokens read (review tokens included), N tokens returned, D c
 A heads, P head dim, G groups, S state size, K taps of the convolution.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from lingen_kit.mixers.sequence import SequenceMixer, review_last
 from lingen_kit.ops.conv import causal_conv1d
 from lingen_kit.ops.norm import rmsnorm_fn
 from lingen_kit.ops.ssd import mamba_chunk_scan_combined
+from lingen_kit.parallel import Context
+from lingen_kit.parallel.ssd import entering_state, passage
+from lingen_kit.parallel.stretches import halos
 from lingen_kit.scans import Grid, Scan
 
 _NORM_EPS = 1e-5
@@ -43,6 +46,8 @@ class Mamba2(SequenceMixer):
     Raises:
         ValueError: If `head_dim` does not divide the inner channels or `groups` does not divide the heads.
     """
+
+    context_parallel = True
 
     def __init__(
         self,
@@ -81,32 +86,85 @@ class Mamba2(SequenceMixer):
 
     def mix(self, sequence: Tensor, review: int) -> Tensor:
         """Mix `(B, R + N, D)` -> `(B, N, D)`; every direction reads the first R = `review` tokens first."""
-        state = self.groups * self.state_size
-        z, x_b_c, dt = self.in_proj(sequence).split([self.inner, self.inner + 2 * state, self.heads], dim=-1)
+        z, x_b_c, dt = self._project(sequence)
         y = self._read(x_b_c, dt, reverse=False)[:, review:]
         if self.bidirectional:
             # The reverse direction starts at the last position, so the review tokens go there.
             y_reverse = self._read(review_last(x_b_c, review), review_last(dt, review), reverse=True)
             y = y + y_reverse[:, : y.shape[1]]
-        z, size = z[:, review:], self.inner // self.groups
+        return self._gate(y, z[:, review:])
+
+    def mix_stretch(self, pieces: list[Tensor], lengths: list[tuple[int, ...]], context: Context) -> Tensor:
+        """Mix `(B, n, D)` of a sequence that is split over ranks: they pass each other the states of each direction."""
+        edges = halos(pieces, lengths, self.conv_size - 1, context)
+        wide = [
+            _Wide(before.shape[1], piece.shape[1], *self._project(torch.cat([before, piece, after], dim=1)))
+            for piece, (before, after) in zip(pieces, edges, strict=True)
+        ]
+        y = self._read_stretch(wide, context, reverse=False)
+        if self.bidirectional:
+            y = y + self._read_stretch(wide, context, reverse=True)
+        return self._gate(y, wide[-1].own(wide[-1].z))
+
+    def _project(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(B, L, D)` -> the gate `(B, L, I)`, x, B and C `(B, L, I + 2GS)` and step sizes `(B, L, A)`."""
+        inner, state = self.inner, self.groups * self.state_size
+        z, x_b_c, dt = self.in_proj(sequence).split([inner, inner + 2 * state, self.heads], dim=-1)
+        return z, x_b_c, dt
+
+    def _gate(self, y: Tensor, z: Tensor) -> Tensor:
+        """Gate, normalize and project what was read: two of `(B, N, I)` -> `(B, N, D)`."""
+        size = self.inner // self.groups
         return self.out_proj(rmsnorm_fn(y, self.norm.weight, z, _NORM_EPS, size, norm_before_gate=False))
 
     def _read(self, x_b_c: Tensor, dt: Tensor, reverse: bool) -> Tensor:
         """Convolution and state space model of one direction: `(B, L, I + 2GS)` and `(B, L, A)` -> `(B, L, I)`."""
-        suffix = "_reverse" if reverse else ""
-        conv: nn.Conv1d = getattr(self, f"conv1d{suffix}")
-        a_log, d, dt_bias = (getattr(self, f"{name}{suffix}") for name in ("A_log", "D", "dt_bias"))
+        return self._scan(*self._convolve(x_b_c, reverse), dt, reverse)
+
+    def _read_stretch(self, pieces: "list[_Wide]", context: Context, reverse: bool) -> Tensor:
+        """`_read` for this rank's stretch of the video: `(B, n, I)`."""
+        passages, inputs = [], []
+        a, _, dt_bias = self._dynamics(reverse)
+        for piece in pieces:
+            first, end = piece.start, piece.start + piece.length
+            if reverse:
+                x, b, c = (t[:, : piece.length] for t in self._convolve(piece.x_b_c[:, first:], reverse))
+            else:
+                x, b, c = (t[:, first:] for t in self._convolve(piece.x_b_c[:, :end], reverse))
+            dt = piece.own(piece.dt)
+            inputs.append((x, b, c, dt))
+            passages.append(passage(x, dt, a, b, dt_bias, reverse=reverse))
+        # Of the review tokens, which come first, only the state is needed.
+        return self._scan(*inputs[-1], reverse, entering_state(passages, context, reverse=reverse))
+
+    def _convolve(self, x_b_c: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Short convolution of one direction: `(B, L, I + 2GS)` -> `(B, L, A, P)` and two of `(B, L, G, S)`."""
+        conv = self.conv1d_reverse if reverse else self.conv1d
         x_b_c = causal_conv1d(x_b_c, conv.weight.squeeze(1), conv.bias, activation="silu", reverse=reverse)
         state = self.groups * self.state_size
         x, b, c = x_b_c.split([self.inner, state, state], dim=-1)
+        return x.unflatten(-1, (self.heads, -1)), b.unflatten(-1, (self.groups, -1)), c.unflatten(-1, (self.groups, -1))
+
+    def _dynamics(self, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Log decay, skip and step bias of one direction, each `(A,)`."""
+        suffix = "_reverse" if reverse else ""
+        a_log, d, dt_bias = (getattr(self, f"{name}{suffix}") for name in ("A_log", "D", "dt_bias"))
+        return -torch.exp(a_log.to(torch.promote_types(a_log.dtype, torch.float32))), d, dt_bias
+
+    def _scan(
+        self, x: Tensor, b: Tensor, c: Tensor, dt: Tensor, reverse: bool, initial_states: Tensor | None = None
+    ) -> Tensor:
+        """State space model of one direction, to `(B, L, I)`."""
+        a, d, dt_bias = self._dynamics(reverse)
         y = mamba_chunk_scan_combined(
-            x.unflatten(-1, (self.heads, -1)),
+            x,
             dt,
-            -torch.exp(a_log.to(torch.promote_types(a_log.dtype, torch.float32))),
-            b.unflatten(-1, (self.groups, -1)),
-            c.unflatten(-1, (self.groups, -1)),
+            a,
+            b,
+            c,
             D=d,
             dt_bias=dt_bias,
+            initial_states=initial_states,
             dt_softplus=True,
             direction="reverse" if reverse else "forward",
             backend=self.backend,
@@ -131,6 +189,20 @@ class Mamba2(SequenceMixer):
         """Sizes beyond those that the children show."""
         sizes = f"heads={self.heads}, state_size={self.state_size}, bidirectional={self.bidirectional}"
         return f"{sizes}, {super().extra_repr()}"
+
+
+class _Wide(NamedTuple):
+    """What the input projection makes of a stretch and of the tokens before and after it."""
+
+    start: int
+    length: int
+    z: Tensor
+    x_b_c: Tensor
+    dt: Tensor
+
+    def own(self, t: Tensor) -> Tensor:
+        """The entries of the stretch itself."""
+        return t[:, self.start : self.start + self.length]
 
 
 def count_heads(owner: str, dim: int, expand: int, head_dim: int, groups: int) -> int:

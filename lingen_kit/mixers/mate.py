@@ -35,6 +35,8 @@ class MATE(Mixer):
         ValueError: If one branch alone is to be weighted.
     """
 
+    context_parallel = True  # if its branches can
+
     def __init__(
         self,
         dim: int,

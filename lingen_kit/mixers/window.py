@@ -12,7 +12,9 @@ Letters: B batch, T H W the grid of tokens, D channels, m tokens of a block of w
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,9 @@ from torch import Tensor, nn
 from lingen_kit.mixers.attention import QKVProjection
 from lingen_kit.mixers.base import Mixer
 from lingen_kit.ops.attention import AttentionBackend, packed_attention
+from lingen_kit.ops.backend import lower_for_autocast
 from lingen_kit.ops.windows import axis_windows, check_window, cut_windows
+from lingen_kit.parallel import Context, current, fetch
 from lingen_kit.scans import Grid
 
 _CPU_TOKENS = 2048  # 6 MB of queries, keys and values at width 256
@@ -41,6 +45,8 @@ class WindowAttention(Mixer):
     Raises:
         ValueError: If a window size is below 1, or `heads` does not divide `dim`.
     """
+
+    context_parallel = True
 
     def __init__(
         self,
@@ -63,7 +69,30 @@ class WindowAttention(Mixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a grid: `(B, T, H, W, D)` -> the same."""
-        windows = cut_windows((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), self.window, self.shift, x.device)
+        context = current()
+        return self._mix(x, self.shift) if context is None else self._mix_slab(x, context)
+
+    def _mix_slab(self, x: Tensor, context: Context) -> Tensor:
+        """Mix this rank's slab of a video, in the windows of the whole.
+
+        Windows that reach over the slab's ends are mixed by every rank that holds a part of them.
+        """
+        frames, window, shift = context.grid(x)[0], self.window[0], self.shift[0]
+        starts = [run.start + i * run.size for run in axis_windows(frames, window, shift) for i in range(run.repeats)]
+        wanted = []
+        for first, end in pairwise(context.borders):
+            last_window = bisect_right(starts, end - 1)
+            wanted.append((starts[bisect_right(starts, first) - 1], [*starts, frames][last_window]))
+        start = wanted[context.rank][0]
+        (lowered,) = lower_for_autocast(x)  # as the projection does: sends half
+        # After a border the first window is a full one; before it may be the short one that the shift makes.
+        shift = 0 if start else shift
+        y = self._mix(fetch(lowered, context.borders, wanted, context), (shift, *self.shift[1:]))
+        return y[:, context.first - start :][:, : x.shape[1]]
+
+    def _mix(self, x: Tensor, shift: Grid) -> Tensor:
+        """Mix whole windows, `(B, T, H, W, D)` -> the same."""
+        windows = cut_windows((x.shape[0], x.shape[1], x.shape[2], x.shape[3]), self.window, shift, x.device)
         blocks = windows.blocks(_CPU_TOKENS) if x.device.type == "cpu" else [list(windows.groups)]
         sizes = [sum(count * length for count, length in block) for block in blocks]
         packed = windows.pack(x).split(sizes)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lingen_kit.parallel import current
 from lingen_kit.scans import Grid
 
 
@@ -27,23 +28,36 @@ class FactorizedPosition(nn.Module):
         self.tables = nn.ParameterList(nn.Parameter(0.02 * torch.randn(size, dim)) for size in grid)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the position to tokens `(B, T, H, W, D)`.
+        """Add the position to tokens `(B, T, H, W, D)`; in a context, to this rank's slab of them.
 
         Raises:
             ValueError: If the grid is larger than the tables.
         """
-        grid = tuple(x.shape[1:4])
+        context = current()
+        grid = tuple(x.shape[1:4]) if context is None else context.grid(x)
         if any(size > limit for size, limit in zip(grid, self.grid, strict=True)):
             raise ValueError(
                 f"a grid of {grid} tokens (time, height, width) exceeds the positional tables of {self.grid}: "
                 "ask for a smaller video, or train with larger frames, height and width"
             )
         t, h, w = (table[:size] for table, size in zip(self.tables, grid, strict=True))
+        if context is not None:
+            t = t[context.first :][: x.shape[1]]
         return x + t[:, None, None] + h[:, None] + w
 
     def extra_repr(self) -> str:
         """The tables' lengths."""
         return f"grid={self.grid}"
+
+
+def resize_table(table: Tensor, length: int) -> Tensor:
+    """Interpolate a positional table linearly along its axis, `(N, D)` -> `(length, D)`.
+
+    Both tables cover the same extent: row i stands for the place (i + 1/2) / N of it, and what lies beyond the middle
+    of the first or last row takes that row.
+    """
+    resized = F.interpolate(table.float().T[None], size=length, mode="linear", align_corners=False)
+    return resized[0].T.to(table.dtype).contiguous()
 
 
 class TimeEmbedding(nn.Module):

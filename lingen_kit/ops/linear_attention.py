@@ -12,6 +12,7 @@ the state space dual with no decay, so `ops/ssd.py` runs it, in chunks. A slow t
 Letters: B batch, L length, H heads, K key head dim, V value head dim.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -36,6 +37,7 @@ def linear_attention(
     causal: bool = False,
     normalizer: tuple[Tensor, Tensor] | None = None,
     eps: float = 1e-10,
+    reduce: Callable[[Tensor], Tensor] | None = None,
     backend: Literal["auto", "torch", "fla"] = "auto",
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with `o[t] = scale S[t]^T q[t]`, S the sum of `k[s] v[s]^T` over all positions, or over s <= t if causal.
@@ -57,6 +59,8 @@ def linear_attention(
         normalizer: Features of queries and keys, shaped as q and k, to use in the denominator instead. SANA-Video
             rotates queries and keys in the numerator only.
         eps: Added to the denominator.
+        reduce: Applied to each sum over all positions: adds those of other ranks, where a sequence is split. Not if
+            causal.
         backend: `torch`, `fla` (CUDA, causal), or `auto`: fla on CUDA where it is installed and serves the call,
             else torch.
 
@@ -68,7 +72,7 @@ def linear_attention(
         MissingPackage: `backend="fla"` and it is not installed.
     """
     q, k, v = lower_for_autocast(q, k, v)
-    _check(q, k, v, initial_state, normalize, normalizer)
+    _check(q, k, v, initial_state, normalize, normalizer, causal, reduce)
     dtype, compute = q.dtype, torch.promote_types(q.dtype, torch.float32)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     kernel = choose_kernel(_OP, backend, _KERNEL, q, _unfit(q, normalize, causal))
@@ -77,6 +81,7 @@ def linear_attention(
         if normalize:
             queries, keys = (t.to(compute) for t in normalizer or (q, k))
             total = keys.cumsum(1) if causal else keys.sum(1, keepdim=True)
+            total = total if reduce is None else reduce(total)
             # Dividing the queries keeps unnormalized sums, which grow with L, out of everything that follows.
             q = q / (scale * (queries * total).sum(-1, keepdim=True) + eps)
         if kernel is not None:
@@ -93,6 +98,7 @@ def linear_attention(
             o, state = _causal(q, k, v, initial_state)
         else:
             state = k.transpose(1, 2).mT @ v.transpose(1, 2)  # (B, H, K, V)
+            state = state if reduce is None else reduce(state)
             if initial_state is not None:
                 state = state + initial_state
             o = (q.transpose(1, 2) @ state).transpose(1, 2)
@@ -132,6 +138,8 @@ def _check(
     initial_state: Tensor | None,
     normalize: bool,
     normalizer: tuple[Tensor, Tensor] | None,
+    causal: bool,
+    reduce: Callable[[Tensor], Tensor] | None,
 ) -> None:
     """Raise a ValueError that names the argument, what it is and what it should be."""
     if q.dim() != 4 or v.dim() != 4:
@@ -157,5 +165,7 @@ def _check(
             f"{_OP}: normalize=True cannot start from initial_state, which does not hold the sum of the keys behind "
             "it; use normalize=False with a column of ones appended to v, and divide by the last column of the output"
         )
+    if causal and reduce is not None:
+        raise ValueError(f"{_OP}: reduce is given, but causal=True has no sum over all positions; drop one of them")
     if not normalize and normalizer is not None:
         raise ValueError(f"{_OP}: normalizer is given, but normalize=False; drop it or normalize")

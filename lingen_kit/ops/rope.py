@@ -34,12 +34,15 @@ def split_channels(head_dim: int) -> Size3:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # a table first made while validating must serve training too
-def _table(grid: Size3, head_dim: int, base: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _table(
+    grid: Size3, first_frame: int, head_dim: int, base: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every token's angles, each `(T, H, W, 1, P/2)`."""
     angles = []
-    for axis, (size, channels) in enumerate(zip(grid, split_channels(head_dim), strict=True)):
+    starts = (first_frame, 0, 0)
+    for axis, (start, size, channels) in enumerate(zip(starts, grid, split_channels(head_dim), strict=True)):
         steps = torch.arange(0, channels, 2, dtype=torch.float64, device="cpu") / channels
-        positions = torch.arange(size, dtype=torch.float64, device="cpu")
+        positions = torch.arange(start, start + size, dtype=torch.float64, device="cpu")
         turns = torch.outer(positions, base**-steps)  # (size, channels/2)
         shape = [1, 1, 1, channels // 2]
         shape[axis] = size
@@ -48,13 +51,14 @@ def _table(grid: Size3, head_dim: int, base: float, dtype: torch.dtype, device: 
     return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
 
 
-def rope3d(x: Tensor, base: float = 10_000.0) -> Tensor:
+def rope3d(x: Tensor, base: float = 10_000.0, first_frame: int = 0) -> Tensor:
     """Turn the queries or keys of a grid by their positions.
 
     Args:
         x: `(B, T, H, W, A, P)`; the sizes of the grid are read off it.
         base: Sets how slowly the slowest channels turn: pair i of an axis's n pairs turns by `base ** (-i / n)`
             radians a token.
+        first_frame: Position of the first frame, where x is a part of a longer video.
 
     Returns:
         The same shape and dtype; turned in float32 at least.
@@ -63,7 +67,7 @@ def rope3d(x: Tensor, base: float = 10_000.0) -> Tensor:
         ValueError: P is odd or below 6.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    cos, sin = _table((x.shape[1], x.shape[2], x.shape[3]), x.shape[-1], base, wide, x.device)
+    cos, sin = _table((x.shape[1], x.shape[2], x.shape[3]), first_frame, x.shape[-1], base, wide, x.device)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)  # (B, T, H, W, A, P/2)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)

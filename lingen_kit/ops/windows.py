@@ -77,6 +77,12 @@ class _Permute(torch.autograd.Function):
         return _Permute.apply(gradient, inverse, order), None, None
 
 
+def reorder(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """`x[order]` along the first dimension, for a permutation whose inverse is known."""
+    reordered: Tensor = _Permute.apply(x, order, inverse)
+    return reordered
+
+
 @dataclass(frozen=True)
 class Windows:
     """The tokens of a batch of grids, window after window. Made by `cut_windows`.
@@ -95,13 +101,11 @@ class Windows:
 
     def pack(self, x: Tensor) -> Tensor:
         """Read tokens on their grid, `(B, T, H, W, ...)`, window after window: `(M, ...)`."""
-        packed: Tensor = _Permute.apply(x.flatten(0, 3), self.order, self.inverse)
-        return packed
+        return reorder(x.flatten(0, 3), self.order, self.inverse)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Put packed tokens `(M, ...)` back on their grid: `(B, T, H, W, ...)`."""
-        x: Tensor = _Permute.apply(packed, self.inverse, self.order)
-        return x.unflatten(0, self.shape)
+        return reorder(packed, self.inverse, self.order).unflatten(0, self.shape)
 
     def blocks(self, at_most: int) -> list[list[tuple[int, int]]]:
         """Cut the packed tokens into blocks of whole windows: the (w, n) of each block's parts.

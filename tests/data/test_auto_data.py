@@ -1,7 +1,10 @@
 """Data modules over files: several sizes in one set, images among videos, flips, shards; the same samples always."""
 
 import json
+import logging
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +21,8 @@ from lingen_kit.data.base import TooManyUnusable
 from lingen_kit.data.clip import Clip
 from lingen_kit.data.clip_dataset import ClipDataset, NothingReadable, names_a_side
 from lingen_kit.data.loader import TrainingLoader
-from lingen_kit.data.sampler import Draw
+from lingen_kit.data.order import Draw
+from lingen_kit.data.sampler import Schedule
 from tests.data.conftest import Encode, read_numbers
 
 BUCKETS = Buckets(sizes=[(4, 32, 32), (4, 24, 40), (8, 32, 32), (1, 32, 32)])
@@ -284,6 +288,77 @@ def test_bad_files_are_counted_as_files(tmp_path: Path, encode: Encode) -> None:
         batches(data.train_dataloader(), 20)
 
 
+def write_stretches(path: Path, manifest: Path, *stretches: tuple[float, float | None]) -> None:
+    entries = [{"file_name": path.name, "text": f"{start}", "start": start, "end": end} for start, end in stretches]
+    lines = [json.dumps({key: value for key, value in entry.items() if value is not None}) for entry in entries]
+    manifest.write_text("\n".join(lines))
+
+
+def test_stretches_of_one_film_are_warned_to_validate_too(
+    tmp_path: Path, encode: Encode, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stretches(encode(count=90), tmp_path / "manifest.jsonl", (0.0, 1.0), (1.0, 2.0), (2.0, None))
+    data = VideoFolder(str(tmp_path / "manifest.jsonl"), frames=5, height=48, width=64, fps=30.0)
+    with caplog.at_level(logging.INFO):
+        data.setup("fit")
+    assert (
+        "all clips are of one file" in caplog.text and "clip.mp4: they serve for training and for valid" in caplog.text
+    )
+    assert "data: 3 clips to train on, 3 to validate on" in caplog.messages
+
+
+def test_a_stretch_ends_with_its_file(tmp_path: Path, encode: Encode) -> None:
+    """With buckets, too: an `end` beyond that of the file adds no seconds, a start beyond it leaves none."""
+    write_stretches(encode(count=90), tmp_path / "manifest.jsonl", (0.0, 99.0), (2.5, 99.0), (2.9, 9.0), (4.0, 9.0))
+    for short, lengths in (("skip", [20, 4]), ("hold", [20, 4, 4])):
+        data = VideoFolder(
+            str(tmp_path / "manifest.jsonl"),
+            buckets=Buckets(sizes=[(4, 48, 64), (20, 48, 64)]),
+            short=short,  # type: ignore[arg-type]
+            max_bad_share=1.0,
+            **SIZE | {"frames": 20, "height": 48, "width": 64},
+        )
+        dataset = data.train_dataset()
+        assert [size[0] for size in dataset.sizes] == lengths
+        for index in range(len(dataset)):
+            for epoch in range(4):
+                assert "skipped" not in dataset.draw(index, epoch)
+    assert data.skipped_report() == [
+        (str(tmp_path / "clip.mp4"), "its stretch begins at 4.00 s, and the file ends at 3.00 s")
+    ]
+
+
+def test_files_that_come_leave_the_order_of_the_others(mixed: Path) -> None:
+    options = {"buckets": BUCKETS, "batch_size": 1, "validation_share": 0.01, **SIZE}
+
+    def order() -> list[str]:
+        data = AutoData(str(mixed), **options)
+        (bucket,) = (bucket for bucket in data.buckets(data.train_dataset()) if bucket.name == "8x32x32")
+        schedule = Schedule([bucket], 1, data.seed)
+        clips = data.train_dataset().clips
+        return [clips[schedule.draws(step)[0].index].name for step in range(len(bucket.members))]
+
+    before = order()
+    for name in ("a_new", "m_new", "z_new"):
+        shutil.copy(mixed / "square_long_0.mp4", mixed / f"{name}.mp4")
+        (mixed / f"{name}.txt").write_text("new")
+    after = order()
+    assert len(after) == len(before) + 3
+    assert [name for name in after if "new" not in name] == before
+
+
+def test_an_unguarded_script_is_told_to_guard_itself(mixed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from pathlib import Path\nfrom lingen_kit.data.clip import Clip\n"
+        "from lingen_kit.data.probing import probe_clips\n"
+        f"path = Path({str(mixed / 'square_long_0.mp4')!r})\nprint(list(probe_clips([Clip(path, 'a', 'b')], 1)))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 1
+    assert 'put what the script does under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
 def test_a_shard_trains_as_its_files_do(mixed: Path, tmp_path: Path) -> None:
     import tarfile
 
@@ -325,9 +400,36 @@ def test_torchvision_data_sets_are_clips_of_one_frame() -> None:
     assert data.train_dataset()[3]["caption"].endswith(["cat", "dog", "red fox"][int(label)])
 
 
+def test_images_of_torchvision_that_cannot_be_read_get_a_stand_in() -> None:
+    class Damaged:
+        classes = ("cat",)
+
+        def __init__(self, bad: set[int]) -> None:
+            self.bad = bad
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            if index in self.bad:
+                raise OSError("image file is truncated")
+            return Image.new("RGB", (8, 8)), 0
+
+    data = TorchvisionImages(Damaged({5}), height=8, width=8, batch_size=8, validation_share=0.1)  # type: ignore[arg-type]
+    taken = batches(data.train_dataloader(), 10) + list(data.val_dataloader())
+    assert data.skipped_report() == [("Damaged:5", "image file is truncated")]
+    assert all("Damaged:5" not in batch["source"] for batch in taken)
+    data = TorchvisionImages(Damaged({5, 6, 7}), height=8, width=8, batch_size=8)  # type: ignore[arg-type]
+    with pytest.raises(TooManyUnusable, match="of 40 files"):
+        batches(data.train_dataloader(), 10) + list(data.val_dataloader())
+    with pytest.raises(NothingReadable, match=r"none of 36 images[^$]*truncated[^$]*and 26 more"):
+        TorchvisionImages(Damaged(set(range(40))), height=8, width=8).train_dataset()[0]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "make,message",
     [
+        (lambda root: AutoData(root, validation_share=0), r"validation_share is 0; it must be above 0 and below 1"),
         (lambda root: AutoData(root, flip=1.5), r"data\.flip is 1.5; it is a share"),
         (lambda root: AutoData(root, batch_tokens=0), r"data\.batch_tokens is 0"),
         (lambda root: AutoData(root, token_size=(1, 0, 4)), r"data\.token_size is 0"),

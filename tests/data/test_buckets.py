@@ -28,6 +28,20 @@ def test_what_is_not_given_is_the_datas() -> None:
     assert Buckets(frames=[1, 8]).list_sizes((8, 48, 64)) == [(1, 48, 64), (8, 48, 64)]
 
 
+@pytest.mark.parametrize(
+    "side,aspect,expected",
+    [
+        (32, "4/3", (24, 32)),
+        (32, "3/4", (32, 24)),
+        (36, 1.0, (40, 40)),
+        (64, "16/9", (48, 88)),
+        (96, 16 / 9, (72, 128)),
+    ],
+)
+def test_sides_are_rounded_to_the_nearest_aspect(side: int, aspect: str | float, expected: tuple[int, int]) -> None:
+    assert Buckets(sides=[side], aspects=[aspect]).list_sizes(BOUND) == [(33, *expected)]
+
+
 def test_listed_sizes_are_taken_as_they_are() -> None:
     assert Buckets(sizes=[(8, 32, 32), (1, 30, 50), (8, 32, 32)]).list_sizes((8, 32, 50)) == [(1, 30, 50), (8, 32, 32)]
 
@@ -37,10 +51,15 @@ def test_listed_sizes_are_taken_as_they_are() -> None:
     [
         (Buckets(sizes=[(8, 32, 32)], frames=[8]), "either sizes, or"),
         (Buckets(sizes=[(8, 0, 32)]), "8x0x32 .* holds nothing"),
-        (Buckets(sizes=[(64, 32, 32)]), "64x32x32 exceeds 33x128x128 .* raise those"),
-        (Buckets(sides=[128], aspects=["16/9"]), r"33x96x168 exceeds 33x128x128"),
+        (
+            Buckets(sizes=[(64, 32, 32)]),
+            "64x32x32 exceeds 33x128x128 .* raise those, or give smaller data.buckets.sizes",
+        ),
+        (Buckets(aspects=["16/9"]), r"33x96x168 exceeds 33x128x128 .* smaller .* data\.buckets\.sides"),
         (Buckets(aspects=["wide"]), "'wide' is no aspect ratio; write width/height, such as 16/9"),
         (Buckets(aspects=["1/0"]), "'1/0' is no aspect ratio"),
+        (Buckets(aspects=[243.0]), "243 is no aspect ratio; YAML reads 4:3 as that number.* write 4/3"),
+        (Buckets(aspects=[-1.5]), "-1.5 is no aspect ratio"),
         (Buckets(multiple=0), "multiple is 0"),
     ],
 )

@@ -2,11 +2,13 @@
 
 import logging
 import multiprocessing
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ import lingen_kit.data
 from lingen_kit.data import MovingShapes
 from lingen_kit.data.base import TooManyUnusable, VideoDataModule
 from lingen_kit.data.loader import SampleDataset, TrainingLoader, ValidationLoader
+from lingen_kit.data.order import keys_of
 from lingen_kit.data.sample import Batch, Sample
 from lingen_kit.data.sampler import Bucket
 from lingen_kit.data.seeds import derive_seed
@@ -262,6 +265,39 @@ def test_other_batches_go_on_with_the_next_samples_of_each_bucket(tmp_path: Path
         assert seen == stream[: len(seen)]
 
 
+class NamedData(CountedData):
+    """The clips of some names."""
+
+    def __init__(self, names: list[int], **options: Any) -> None:
+        super().__init__(length=len(names), **options)
+        self.names = names
+
+    def train_dataset(self) -> CountedClips:
+        dataset = CountedClips(self.length)
+        draw = dataset.draw
+        dataset.draw = lambda index, epoch: draw(self.names[index], epoch)  # type: ignore[method-assign]
+        return dataset
+
+    def buckets(self, dataset: SampleDataset) -> list[Bucket]:
+        if len(dataset) < 4:
+            return super().buckets(dataset)
+        return [Bucket("all", range(self.length), self.batch_size, keys=keys_of(map(str, self.names)))]
+
+
+@pytest.mark.filterwarnings("ignore:files, buckets or batches have changed")
+def test_files_may_come_and_go_between_kill_and_resume(tmp_path: Path) -> None:
+    train(tmp_path, NamedData(list(range(26))), kill=Kill(10))  # in the second pass
+    data = NamedData(list(range(3, 30)))
+    resumed = train(tmp_path, data, ckpt_path=tmp_path / "step=10.ckpt", kill=Kill(12))
+    resumed.trained += train(tmp_path, data, ckpt_path=tmp_path / "step=12.ckpt").trained
+    whole = train(tmp_path / "whole", NamedData(list(range(26))), max_steps=10)
+    second = [source for _, sources in whole.trained + resumed.trained for source in sources if source.endswith("@1")]
+    assert {f"{name}@1" for name in range(3, 26)} <= set(second)
+    assert len(second) == len(set(second))
+    third = [source for _, sources in resumed.trained for source in sources if source.endswith("@2")]
+    assert len(third) == len(set(third))
+
+
 def test_reading_the_number_of_steps_early_does_not_move_the_order(tmp_path: Path) -> None:
     """`estimated_stepping_batches` creates the loader before the checkpoint is restored."""
     whole = train(tmp_path / "whole", CountedData())
@@ -332,16 +368,20 @@ def test_unusable_files_are_named_once_and_counted(tmp_path: Path, caplog: pytes
     assert sorted(caplog.messages) == ["skipped bad3.mp4: truncated", "skipped bad7.mp4: truncated"]
 
 
-def test_summary_counts_and_names_what_was_skipped() -> None:
+def test_summary_counts_and_names_what_was_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = CountedData(length=400)
     assert data.summary() is None
     data.note_unusable([("a.mp4", "truncated")])
     data.note_unusable([("a.mp4", "truncated"), ("b.mp4", "too short")])
-    assert data.summary() == "2 of 400 files skipped: a.mp4 (truncated); b.mp4 (too short)"
+    assert data.summary() == "2 of 400 files skipped:\n  a.mp4: truncated\n  b.mp4: too short"
     data.note_unusable((f"{number}.mp4", "truncated") for number in range(12))
     summary = data.summary() or ""
-    assert summary.startswith("14 of 400 files skipped: a.mp4 (truncated); b.mp4")
-    assert summary.endswith("7.mp4 (truncated); and 4 more")
+    assert summary.startswith("14 of 400 files skipped:\n  a.mp4: truncated\n")
+    assert summary.endswith("7.mp4: truncated\n  and 4 more")
+    data.keep_report(tmp_path)
+    assert data.summary() == f"14 of 400 files skipped, see {tmp_path / 'skipped.jsonl'}"
+    assert caplog.messages[0] == "skipped a.mp4: truncated"
+    assert len(caplog.messages) == 3  # a message each time, not a line each file
 
 
 def test_too_many_unusable_files_stop_training(tmp_path: Path) -> None:
@@ -390,6 +430,53 @@ def test_without_a_trainer_a_loader_goes_through_the_passes() -> None:
 def test_bad_arguments_are_named(argument: str, value: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MovingShapes(**{argument: value})
+
+
+def test_pixels_as_tokens_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"clip of 8x32x32 has 8192, and its batches hold 1. Set data\.token_size"):
+        MovingShapes(batch_tokens=6144)
+    assert MovingShapes(batch_tokens=6144, token_size=(1, 4, 4)).batch_size_of((8, 32, 32)) == 12
+
+
+def test_ranks_compare_what_they_have_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Strategy:
+        root_device = torch.device("cpu")
+
+        def __init__(self, others: int) -> None:
+            self.others = others
+
+        def all_gather(self, mine: Tensor) -> Tensor:
+            return torch.stack([mine, mine, mine - self.others])
+
+    data = CountedData(length=26)
+    for others in (0, 1):
+        trainer = SimpleNamespace(
+            world_size=3, global_rank=0, strategy=Strategy(others), overfit_batches=0, lightning_module=None
+        )
+        data.trainer = trainer  # type: ignore[assignment]
+        monkeypatch.setattr(data, "step", lambda: 0)
+        monkeypatch.setattr(data, "_batches_trained", lambda: 0)
+        if not others:
+            assert len(data.train_dataloader()) == 2
+            continue
+        for loader in (data.train_dataloader, data.val_dataloader):
+            with pytest.raises(ValueError, match=r"rank 0 has (26|3), rank 2 (25|2); all must see"):
+                loader()
+
+
+def test_ctrl_c_is_left_to_the_first_process() -> None:
+    """A terminal sends it to the workers too, which were forked with the handlers of training."""
+
+    class Handlers(CountedClips):
+        def draw(self, index: int, epoch: int) -> Sample:
+            sample = super().draw(index, epoch)
+            handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+            sample["source"] = str(handlers == [signal.SIG_IGN, signal.SIG_DFL])
+            return sample
+
+    data = CountedData(num_workers=1)
+    data.train_dataset = lambda: Handlers(26)  # type: ignore[method-assign]
+    assert next(iter(data.train_dataloader()))["source"] == ["True"] * 4
 
 
 def test_moving_shapes_yields_batches_and_held_out_validation() -> None:

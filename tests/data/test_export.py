@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lingen_kit.data import export
-from lingen_kit.data.clip import Clip
+from lingen_kit.data.clip import Clip, split
+from lingen_kit.data.cut import cut
 from lingen_kit.data.decode import probe, read_clip
-from lingen_kit.data.export import Shard, cut, plan_shards, write_shard, write_shards
+from lingen_kit.data.export import Shard, plan_shards, readable, write_shard, write_shards
 from lingen_kit.data.layouts import read_index
+from lingen_kit.data.media import UnreadableVideo
 from tests.data.conftest import Encode, read_numbers
 
 
@@ -35,7 +36,7 @@ def clips(tmp_path: Path, encode: Encode) -> list[Clip]:
 
 def written(tmp_path: Path, clips: list[Clip], shard_bytes: int = 20_000) -> list[Shard]:
     shards = plan_shards(clips, tmp_path / "out", shard_bytes)
-    write_shards(shards, tmp_path / "out", workers=0)
+    write_shards(shards, tmp_path / "out", 0, "clips")
     return shards
 
 
@@ -81,13 +82,15 @@ def test_only_what_changed_is_written_again(tmp_path: Path, clips: list[Clip]) -
         return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
 
     before = times()
-    assert write_shards(shards, tmp_path / "out", workers=0) == (0, [])
+    assert write_shards(shards, tmp_path / "out", 0, "clips") == (0, [], [])
     assert times() == before
     victim = shards[1]
     victim.path.with_name(f"{victim.path.name}.index.jsonl").unlink()  # killed just before it
-    assert write_shards(shards, tmp_path / "out", workers=0) == (1, [])
+    assert write_shards(shards, tmp_path / "out", 0, "clips") == (1, [], [])
     assert {name for name, time in times().items() if time != before[name]} == {victim.path.name}
-    fewer = written(tmp_path, clips[:2])
+    fewer = plan_shards(clips[:2], tmp_path / "out", 20_000)
+    _, _, removed = write_shards(fewer, tmp_path / "out", 0, "clips")
+    assert removed == sorted(clip.name for clip in clips[2:])
     assert {path.name for path in (tmp_path / "out").glob("*.tar*")} == {
         name for shard in fewer for name in (shard.path.name, f"{shard.path.name}.index.jsonl")
     }
@@ -98,11 +101,51 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(tmp_path: Path, clip
     assert isinstance(gone, Path)
     shards = plan_shards(clips, tmp_path / "out", 20_000)
     gone.unlink()
-    count, skipped = write_shards(shards, tmp_path / "out", workers=0)
+    count, skipped, _ = write_shards(shards, tmp_path / "out", 0, "clips")
     assert count == len(shards)
     assert [source for source, _ in skipped] == [str(gone)]
     assert len(read_index(str(tmp_path / "out"), ("video",)).clips) == 7
-    assert write_shards(shards, tmp_path / "out", workers=0) == (0, skipped)  # known, and said again
+    assert write_shards(shards, tmp_path / "out", 0, "clips") == (0, skipped, [])  # known, and said again
+
+
+def test_what_does_not_open_is_found_before(tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGEN_KIT_CACHE", str(tmp_path / "cache"))
+    for number, content in {1: b"", 6: b"no video"}.items():
+        Path(str(clips[number].path)).write_bytes(content)
+    good, bad = readable(clips, 0)
+    assert good == [clip for number, clip in enumerate(clips) if number not in (1, 6)]
+    assert [source for source, _ in bad] == [str(clips[1].path), str(clips[6].path)]
+    assert bad[0][1] == "the file is empty (0 bytes)"
+
+
+def test_an_export_of_other_data_is_left_alone(tmp_path: Path, clips: list[Clip]) -> None:
+    written(tmp_path, clips[:6])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    others = plan_shards(clips[4:], tmp_path / "out", 20_000)
+    with pytest.raises(ValueError, match="holds the export of clips, and the data is others: 4 clips would be lost"):
+        write_shards(others, tmp_path / "out", 0, "others")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    whole = plan_shards(clips, tmp_path / "out", 20_000)  # what is there, and more, is not another data set
+    assert write_shards(whole, tmp_path / "out", 0, "a longer list").removed == []
+    assert len(read_index(str(tmp_path / "out")).clips) == 8
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_the_shards_are_split_as_the_files_were(tmp_path: Path, clips: list[Clip], share: float) -> None:
+    stretches = [
+        Clip(clip.path, f"{clip.name}#{start:g}-{start + 0.2:g}", f"{clip.caption} from {start}", start, start + 0.2)
+        for clip in clips[:3]
+        for start in (0.0, 0.1)
+    ]
+    clips = clips[3:] + stretches
+    written(tmp_path, clips)
+    packed = read_index(str(tmp_path / "out")).clips
+    assert len(packed) == len(clips) == len({clip.name for clip in packed})
+    again = plan_shards(packed, tmp_path / "again", 20_000)  # an export of an export
+    write_shards(again, tmp_path / "again", 0, "out")
+    for copies in (packed, read_index(str(tmp_path / "again")).clips):
+        for side, before in zip(split(copies, share), split(clips, share), strict=True):
+            assert {clip.caption for clip in side} == {clip.caption for clip in before}
 
 
 def test_shards_of_others_are_left_alone(tmp_path: Path, clips: list[Clip]) -> None:
@@ -133,14 +176,14 @@ def test_a_full_disk_leaves_no_half_written_shard(
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", addfile)
     with pytest.raises(OSError, match="No space left"):
-        write_shards(shards, tmp_path / "out", workers=0)
+        write_shards(shards, tmp_path / "out", 0, "clips")
     monkeypatch.undo()
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert not [name for name in names if name.startswith(".")]
     for path in (tmp_path / "out").glob("*.tar"):
         with tarfile.open(path) as archive:
             assert archive.getmembers()
-    write_shards(shards, tmp_path / "out", workers=0)
+    write_shards(shards, tmp_path / "out", 0, "clips")
     assert len(read_index(str(tmp_path / "out"), ("video",)).clips) == 8
 
 
@@ -156,5 +199,5 @@ def test_a_stretch_is_cut_to_its_frames(tmp_path: Path, encode: Encode) -> None:
     assert write_shard(shard) == []
     with tarfile.open(shard.path) as archive:
         assert archive.getnames() == ["000000000.mp4", "000000000.txt", "000000000.json"]
-    with pytest.raises(export.UnreadableVideo, match="no frame from 5"):
+    with pytest.raises(UnreadableVideo, match="no frame from 5"):
         cut(path, 5.0, None)

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
-from lingen_kit.data.sampler import Bucket, Draw, FixedBatches, SampleOrder, Schedule, StreamBatches
+from lingen_kit.data.order import Draw, SampleOrder, keys_of
+from lingen_kit.data.sampler import Bucket, FixedBatches, Schedule, StreamBatches
 from lingen_kit.data.seeds import derive_seed
 
 
@@ -126,18 +127,68 @@ def test_images_come_at_the_ratio_asked_for() -> None:
 @pytest.mark.parametrize("step", [0, 1, 13, 14, 15, 200])
 def test_what_was_taken_can_be_counted_and_gone_on_from(step: int) -> None:
     whole = take(StreamBatches(three()), 400)
-    taken = three().taken_before(step)
+    places = three().places_before(step)
     for name, members in (("a", range(41)), ("b", range(41, 48)), ("c", range(48, 67))):
         before = [draw for batch in whole[:step] for draw in batch if draw.index in members]
         after = [draw for batch in whole[step:] for draw in batch if draw.index in members]
-        assert taken[name] == len(before)
+        assert places[name] == (*divmod(len(before), len(members)), None)
         # Another batch size makes another schedule, which hands out the next samples all the same.
         other = three((3, 1, 2))
-        other.begin_after(taken)
+        other.begin_at(places)
         later = take(StreamBatches(other), 100)
         drawn = [draw for batch in later for draw in batch if draw.index in members]
         assert drawn == after[: len(drawn)]
         assert drawn
+
+
+def named(names: list[str], batch_size: int = 4) -> Schedule:
+    return Schedule([Bucket("all", range(len(names)), batch_size, keys=keys_of(names))], 1, seed=1)
+
+
+def in_passes(schedule: Schedule, names: list[str], steps: range) -> dict[int, list[str]]:
+    """The names that some steps draw, by the pass over the data."""
+    drawn: dict[int, list[str]] = {}
+    for step in steps:
+        for draw in schedule.draws(step):
+            drawn.setdefault(draw.epoch, []).append(names[draw.index])
+    return drawn
+
+
+def test_names_are_shuffled_anew_in_each_pass_wherever_they_stand() -> None:
+    names = [f"{number}.mp4" for number in range(40)]
+    passes = in_passes(named(names), names, range(30))
+    assert all(sorted(each) == sorted(names) for each in passes.values())
+    assert len({tuple(each) for each in passes.values()}) == 3
+    assert in_passes(named(names[::-1]), names[::-1], range(30)) == passes
+    assert named(names[::-1]).fingerprint == named(names).fingerprint != named([*names[:-1], "x"]).fingerprint
+    firsts = [tuple(named(names).draws(10 * number)) for number in range(200)]
+    counts = [sum(draw.index == 0 for draws in firsts for draw in draws[:4])]
+    assert 8 < counts[0] < 36  # one in ten: a name has no fixed place
+
+
+def test_two_captions_of_a_clip_do_not_follow_each_other() -> None:
+    names = [f"{number // 2}.mp4" for number in range(60)]
+    drawn = [draw.index // 2 for step in range(15) for draw in named(names).draws(step)]
+    assert sum(a == b for a, b in pairwise(drawn)) < 10
+
+
+@pytest.mark.parametrize("step", [3, 23, 25, 57])
+def test_a_stream_goes_on_when_samples_come_and_go(step: int) -> None:
+    """Of those that stay, none is missed and none comes twice in a pass; after it, the new ones are there as well."""
+    before = [f"{number}.mp4" for number in range(50)]
+    after = [f"{number}.mp4" for number in range(5, 60) if number % 7]
+    seen = in_passes(named(before), before, range(step))
+    resumed = named(after, batch_size=3)
+    resumed.begin_at({name: tuple(place) for name, place in named(before).places_before(step).items()})
+    rest = in_passes(resumed, after, range(60))
+    current = step * 4 // 50
+    stay = set(before) & set(after)
+    together = seen.get(current, []) + rest[current]
+    assert {name: together.count(name) for name in stay} == dict.fromkeys(stay, 1)
+    assert set(rest[current]) <= set(after)
+    assert sorted(rest[current + 1]) == sorted(after)
+    order = [name for name in in_passes(named(before), before, range(100))[current] if name in stay]
+    assert [name for name in together if name in stay] == order
 
 
 def test_the_turns_of_a_step_far_away_are_found_at_once() -> None:
@@ -157,6 +208,9 @@ def test_fixed_batches_cover_everything_in_equal_steps(length: int, batch_size: 
     indices = [draw.index for rank in ranks for batch in rank for draw in batch]
     assert set(indices) == set(range(length))
     assert len(indices) == -(-length // world_size) * world_size
+    places = [place for rank in ranks for batch in rank.places for place in batch]
+    assert sorted(place for place in places if place is not None) == list(range(length))
+    assert all(index == place for index, place in zip(indices, places, strict=True) if place is not None)
 
 
 def test_one_rank_validates_each_sample_once_in_order() -> None:
@@ -169,6 +223,8 @@ def test_fixed_batches_do_not_mix_buckets() -> None:
     assert [[draw.index for draw in batch] for batch in FixedBatches(buckets)] == [[0, 2], [4], [1, 3, 5], [6]]
     ranks = [[[draw.index for draw in batch] for batch in FixedBatches(buckets, rank, 2)] for rank in range(2)]
     assert ranks == [[[0, 4], [1, 5]], [[2, 0], [3, 6]]]
+    assert FixedBatches(buckets).places == [[0, 1], [2], [3, 4, 5], [6]]
+    assert [FixedBatches(buckets, rank, 2).places for rank in range(2)] == [[[0, 2], [3, 5]], [[1, None], [4, 6]]]
 
 
 def test_derived_seeds_differ_with_every_part() -> None:

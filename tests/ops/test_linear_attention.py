@@ -63,6 +63,21 @@ def test_equals_the_twin(
         torch.testing.assert_close(actual, expected)
 
 
+def test_reduced_sums_are_those_of_the_whole_sequence() -> None:
+    """Parts of a sequence that add up their sums give what the whole gives."""
+    inputs = make_inputs()
+    whole, _ = linear_attention(**inputs)
+    parts = [{name: t[:, rows] for name, t in inputs.items()} for rows in (slice(0, 3), slice(3, None))]
+    sums: list[list[torch.Tensor]] = [[], []]
+    for part, kept in zip(parts, sums, strict=True):
+        linear_attention(**part, reduce=lambda total, kept=kept: kept.append(total) or total)
+    outputs = []
+    for part in parts:
+        added = iter([a + b for a, b in zip(*sums, strict=True)])
+        outputs.append(linear_attention(**part, reduce=lambda _, added=added: next(added))[0])
+    torch.testing.assert_close(torch.cat(outputs, dim=1), whole)
+
+
 @whole_and_causal
 def test_a_normalizer_of_its_own(causal: bool) -> None:
     """The numerator may hold other features, even negative ones."""
@@ -224,9 +239,22 @@ def test_kernel_is_refused_what_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -
             {"normalize": False, "normalizer": (torch.zeros(2, 9, 3, 4),) * 2},
             "normalizer is given, but normalize=False",
         ),
+        ({"causal": True, "reduce": torch.clone}, "reduce is given, but causal=True"),
         ({"backend": "triton"}, "backend='triton' is none of 'auto', 'torch', 'fla'"),
     ],
-    ids=["rank", "length", "k", "v", "dtype", "state shape", "state", "normalizer shape", "normalizer", "backend"],
+    ids=[
+        "rank",
+        "length",
+        "k",
+        "v",
+        "dtype",
+        "state shape",
+        "state",
+        "normalizer shape",
+        "normalizer",
+        "reduce",
+        "backend",
+    ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     inputs = {k: v.detach() for k, v in make_inputs(dtype=torch.float32).items()}

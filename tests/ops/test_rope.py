@@ -77,6 +77,11 @@ def test_head_dims_that_do_not_split_are_named(head_dim: int) -> None:
             call(head_dim)
 
 
+def test_a_part_of_a_video_turns_as_in_the_whole() -> None:
+    x = torch.randn(1, 5, 2, 3, 2, 12)
+    torch.testing.assert_close(rope3d(x[:, 2:], first_frame=2), rope3d(x)[:, 2:], rtol=0, atol=0)
+
+
 def test_a_table_first_made_in_inference_mode_serves_training() -> None:
     _table.cache_clear()
     x = torch.randn(1, 2, 2, 2, 1, 6, requires_grad=True)

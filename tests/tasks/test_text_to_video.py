@@ -8,9 +8,10 @@ from lightning.pytorch import Trainer
 
 from lingen_kit.data import MovingShapes
 from lingen_kit.data.sample import collate
-from lingen_kit.diffusion import FlowMatching, Sampler, seeded_noise
+from lingen_kit.diffusion import DDPM, EDM, FlowMatching, Objective, Sampler, seeded_noise
 from lingen_kit.mixers import SelfAttention
 from lingen_kit.models import Denoiser, WordEncoder
+from lingen_kit.pipeline import TextToVideoPipeline
 from lingen_kit.tasks import TextToVideo
 
 
@@ -97,9 +98,19 @@ def test_vectors_are_not_decayed_and_inner_matrices_are_marked() -> None:
     assert "pipeline.denoiser.head.weight" in {names[id(p)] for p in matrices["params"]}
 
 
-@pytest.mark.parametrize("prediction", ["x", "velocity", "noise"])
-def test_every_prediction_learns_and_samples(prediction: str) -> None:
-    task = _task(objective=FlowMatching(prediction=prediction), optimizer=partial(torch.optim.AdamW, lr=3e-3))
+OBJECTIVES = {
+    "flow x": FlowMatching(prediction="x"),
+    "flow velocity": FlowMatching(prediction="velocity"),
+    "flow noise": FlowMatching(prediction="noise"),
+    "ddpm epsilon": DDPM(prediction="epsilon", betas="linear"),
+    "ddpm v": DDPM(prediction="v", betas="cosine", zero_terminal_snr=True, min_snr_gamma=5.0),
+    "edm": EDM(),
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_every_objective_learns_and_samples(objective: Objective) -> None:
+    task = _task(objective=objective, optimizer=partial(torch.optim.AdamW, lr=3e-3))
     _trainer(max_steps=3, limit_val_batches=0).fit(task, _data())
     videos = task.pipeline(["a red circle moves left", "a blue ring stays"], steps=3)
     assert videos.shape == (2, 3, 4, 16, 16)
@@ -120,23 +131,74 @@ def test_a_sample_depends_on_its_own_seed_and_prompt() -> None:
         pipeline(["a"], seed=[0, 1])
 
 
+def _with_stub(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[TextToVideoPipeline, list[list[int]]]:
+    """A pipeline whose velocity is the number of words of each prompt, and the numbers that each call saw."""
+    pipeline, calls = _task(sampler=Sampler(**options)).pipeline, []
+
+    def stub(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        assert len(x) == len(t) == len(text) == len(mask)
+        words = mask.sum(1) - 1
+        calls.append(words.tolist())
+        return 0.01 * words[:, None, None, None, None].expand_as(x)
+
+    object.__setattr__(pipeline, "denoiser", stub)
+    monkeypatch.setitem(pipeline._modules, "denoiser", None)
+    monkeypatch.setattr(type(pipeline), "device", torch.device("cpu"))
+    return pipeline, calls
+
+
 def test_guidance_moves_from_the_unconditional_velocity_through_the_conditional(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pipeline = _task(sampler=Sampler(schedule="uniform", steps=1)).pipeline
-
-    def stub(x: torch.Tensor, t: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        words = mask.sum(1) - 1  # 2 with the prompt below, 0 without
-        return (words.float() - x.flatten(1).sum(1) * 0)[:, None, None, None, None].expand_as(x) * 0.01 + 0.001
-
-    monkeypatch.setattr(pipeline, "denoiser", None)
-    object.__setattr__(pipeline, "denoiser", stub)
-    monkeypatch.setattr(type(pipeline), "device", torch.device("cpu"))
+    pipeline, _ = _with_stub(monkeypatch, schedule="uniform", steps=1)
     noise = seeded_noise([0], (3, 4, 16, 16))
     for guidance in (1.0, 0.0, 3.0):
-        expected = noise + 0.001 + guidance * 0.02  # one Euler step: noise + u + g (c - u)
-        sample = pipeline(["a circle"], guidance=guidance)
-        torch.testing.assert_close(sample, expected.clamp(-1, 1))
+        expected = noise + guidance * 0.02  # one Euler step: noise + u + g (c - u)
+        torch.testing.assert_close(pipeline(["a circle"], guidance=guidance), expected.clamp(-1, 1))
+
+
+def test_outside_its_interval_guidance_costs_nothing_and_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, calls = _with_stub(monkeypatch, schedule="uniform", steps=4, guidance=3.0, guidance_interval=(0.2, 0.6))
+    noise = seeded_noise([0, 1], (3, 4, 16, 16))
+    sample = pipeline(["red circle", "red"])
+    assert calls == [[2, 1], [2, 1, 0, 0], [2, 1, 0, 0], [2, 1]]  # at 0, 1/4, 1/2, 3/4
+    moved = 0.01 * (0.5 + 0.5 * 3) * torch.tensor([2.0, 1.0])
+    torch.testing.assert_close(sample, (noise + moved[:, None, None, None, None]).clamp(-1, 1))
+
+    calls.clear()
+    pipeline(["red"], sampler=pipeline.sampler.changed(guidance_interval=(0.0, 1.0)), steps=2)
+    assert calls == [[1, 0]] * 2
+
+
+def test_guidance_moves_away_from_negative_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, _ = _with_stub(monkeypatch, schedule="uniform", steps=1)
+    noise = seeded_noise([0, 1], (3, 4, 16, 16))
+    for negative, words in (("a blue ring", [3, 3]), (["blur", ""], [1, 0])):
+        moved = torch.tensor([0.01 * (n + 3 * (2 - n)) for n in words])[:, None, None, None, None]
+        sample = pipeline(["red circle", "red circle"], negative_prompts=negative, guidance=3.0)
+        torch.testing.assert_close(sample, (noise + moved).clamp(-1, 1))
+    with pytest.raises(ValueError, match="1 negative prompts for 2 prompts"):
+        pipeline(["a", "b"], negative_prompts=["c"])
+    with pytest.raises(ValueError, match="no effect with guidance 1"):
+        pipeline(["a", "b"], negative_prompts="c", guidance=1.0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_rescaled_guidance_samples_with_less_contrast(objective: Objective) -> None:
+    pipeline = _task(objective=objective).pipeline
+    with torch.no_grad():
+        for p in pipeline.denoiser.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    plain, rescaled = (
+        pipeline(["a red circle"], steps=4, sampler=Sampler(guidance=30.0, guidance_rescale=share))
+        for share in (0.0, 1.0)
+    )
+    assert rescaled.isfinite().all() and rescaled.abs().mean() < plain.abs().mean()
+
+
+def test_a_schedule_that_the_objective_lacks_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match="karras"):
+        _task(sampler=Sampler(schedule="karras"))
 
 
 def test_caption_dropout_must_leave_captions() -> None:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingen_kit.commands.data.options import add_common, kinds, output_folder
+from lingen_kit.commands.data.options import add_common, goes_on, kinds, output_folder
 from lingen_kit.commands.options import positive
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def main(verb: str, arguments: list[str]) -> None:
 
     from lingen_kit.data.curation.config import read_pipeline
     from lingen_kit.data.curation.decide import decide
-    from lingen_kit.data.curation.decisions import read_decisions
+    from lingen_kit.data.curation.decisions import KEPT, gather_decisions, keep_decisions
     from lingen_kit.data.curation.measure import measure_all
     from lingen_kit.data.curation.results import MANIFEST, write_results
     from lingen_kit.data.curation.review import write_pages
@@ -30,34 +30,40 @@ def main(verb: str, arguments: list[str]) -> None:
     from lingen_kit.data.layouts import read_index
 
     pipeline = read_pipeline(options.config)
-    decisions = read_decisions(options.decisions)
+    data = str(Path(options.data).expanduser())
+    decisions = gather_decisions(out, data, options.decisions)
     read = read_index_with_uncaptioned if options.uncaptioned else read_index
     index = read(options.data, kinds(options))
     _check_files(index.clips)
     out.mkdir(parents=True, exist_ok=True)
-    measured = measure_all(
-        index.clips,
-        pipeline.filters,
-        out,
-        shorter_side=pipeline.shorter_side,
-        workers=options.workers,
-        timeout=options.timeout,
-    )
+    keep_decisions(out, data, decisions)
+    with goes_on():
+        measured = measure_all(
+            index.clips,
+            pipeline.filters,
+            out,
+            shorter_side=pipeline.shorter_side,
+            workers=options.workers,
+            timeout=options.timeout,
+        )
     verdict = decide(index.clips, measured, pipeline.filters, decisions, shorter_side=pipeline.shorter_side)
     about = {
         "data": options.data,
         "layout": index.layout,
         "config": str(options.config),
         "decisions": [str(path) for path in options.decisions],
+        "decided_by_hand": len(decisions),
         "unusable": [{"name": path, "reason": reason} for path, reason in index.unusable],
     }
     write_results(out, verdict, about)
-    pages = write_pages(out, verdict, pipeline, measured, index, most=options.review)
+    pages = write_pages(out, verdict, pipeline, measured, index, decisions, most=options.review)
     print(_table(verdict))
     for line in _remarks(verdict, len(index.unusable)):
         print(line)
     print(f"\nmanifest  {out / MANIFEST}\nscores    {out / 'scores.csv'}\nreport    {out / 'report.json'}")
     print(f"review    {pages[0]}" + (f" and {len(pages) - 1} more pages" if len(pages) > 1 else ""))
+    if decisions:
+        print(f"decisions {out / KEPT} ({len(decisions)} by hand: every run goes by them until you remove the file)")
     print(f"\n{_next(verdict, out / MANIFEST, pages[0], options.config)}")
 
 
@@ -86,16 +92,16 @@ def _remarks(verdict: Verdict, unusable: int) -> list[str]:
 
     lines = []
     if unusable:
-        lines.append(f"{unusable} files have no caption or are no files: see report.json")
+        lines.append(f"without a caption, or no files: {unusable}, see report.json")
     if verdict.unreadable:
         named = first_of(f"  {printable(name)}: {printable(reason)}" for name, reason in verdict.unreadable)
         lines.append(f"{len(verdict.unreadable)} cannot be read:\n{named}")
     if verdict.overruled:
-        lines.append(f"{len(verdict.overruled)} that the filters dropped are kept as a person decided")
+        lines.append(f"kept as a person decided, though the filters dropped them: {len(verdict.overruled)}")
     if verdict.unknown:
         lines.append(
-            f"{len(verdict.unknown)} decisions are on clips that there are not, such as"
-            f" {printable(verdict.unknown[0])}: the data or the scene cuts have changed since"
+            "decisions on clips that there are not, as the data or the scene cuts have changed:"
+            f" {len(verdict.unknown)}, such as {printable(verdict.unknown[0])}"
         )
     return lines
 
@@ -122,22 +128,14 @@ def _next(verdict: Verdict, manifest: Path, page: Path, config: Path) -> str:
 def _parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m lingen_kit {verb}",
-        conflict_handler="resolve",  # files are longer here than for the verbs that share --timeout
         description="Choose clips for training by the filters of a config. Each file is decoded once, for all filters; "
         "then the decision is made from the scores alone, so that a call with other thresholds takes seconds. Writes a "
         "manifest that data.root of the video data modules takes, the scores of every clip with the reason of each "
         "drop, a report, and a page (index.html) on which a person keeps or drops clips and writes captions. The data "
         "folder is only read. A call that was killed goes on where it stopped when it is made again.",
     )
-    add_common(parser, "curate")
+    add_common(parser, "curate", timeout=1800.0)  # a film is one file
     add = parser.add_argument
-    add(
-        "--timeout",
-        type=float,
-        default=1800.0,
-        metavar="SECONDS",
-        help="a file that takes longer is given up (default 1800: a film is one file)",
-    )
     add(
         "--config",
         type=Path,
@@ -151,7 +149,8 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="what a person decided: files that the review page saved; they overrule every filter",
+        help="what a person decided: files that the review page saved. They overrule every filter, in this run and,"
+        " kept as decisions.json in the output folder, in later ones",
     )
     add(
         "--uncaptioned",

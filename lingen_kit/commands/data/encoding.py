@@ -1,8 +1,7 @@
 """Encode clips and captions into a store of latents, in one process or in several, each with its share of the clips."""
 
-import hashlib
-import json
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lingen_kit.config import build_encoders
-from lingen_kit.data.auto_data import AutoData
-from lingen_kit.data.clip import source_of
+from lingen_kit.commands.data.views import View
+from lingen_kit.config import Encoders, build_encoders
 from lingen_kit.data.clip_dataset import ClipDataset
 from lingen_kit.data.jobs.progress import progress
 from lingen_kit.data.latent_store import CachedClip, StoreWriter, finished, places
@@ -24,21 +22,6 @@ from lingen_kit.data.sample import Sample
 from lingen_kit.models.autoencoder import Autoencoder
 from lingen_kit.models.fingerprint import fingerprint
 from lingen_kit.models.text_encoder import TextEncoder
-
-
-@dataclass(frozen=True)
-class View:
-    """One clip to encode, and what it will be called.
-
-    Attributes:
-        index: Of the clip in the data set.
-        number: Of the view: 0 is the clip's middle, the others are what training draws in as many passes.
-        cached: How it will stand in the index of the store.
-    """
-
-    index: int
-    number: int
-    cached: CachedClip
 
 
 @dataclass(frozen=True)
@@ -70,58 +53,12 @@ class Job:
     shard_bytes: int
 
 
-def both_datasets(data: AutoData) -> tuple[ClipDataset, ClipDataset]:
-    """All clips of a data module, each at its middle, and as training draws them."""
-    clips = data.clips()
-    return data.dataset_of(clips, vary=False), data.dataset_of(clips, vary=True)
-
-
-def list_views(
-    middle: ClipDataset, varied: ClipDataset, contents: Sequence[str | None], views: int, made_by: Mapping[str, Any]
-) -> list[View]:
-    """What the store will hold, each tensor named by all that it depends on.
-
-    Args:
-        middle: The data set, each clip at its middle.
-        varied: The data set as training draws it.
-        contents: A hash of each file, None for one that cannot be read and is left out.
-        views: How many of each clip.
-        made_by: What makes the tensors: `autoencoder`, `text_encoder` (None for no texts), `dtype`, `fps`, `short`.
-    """
-    listed = []
-    for index, (clip, content) in enumerate(zip(middle.clips, contents, strict=True)):
-        if content is None:
-            continue
-        for number in range(views):
-            choices = dict((varied if number else middle).choices(clip, number))
-            size = middle.sizes[index]
-            latents = _name("latents", content, clip.start, clip.end, size, choices, *made_by.values())
-            cached = CachedClip(
-                name=clip.name,
-                caption=clip.caption,
-                start=clip.start,
-                end=clip.end,
-                attributes=clip.attributes,
-                source=source_of(clip),
-                view=number,
-                size=size,
-                latents=latents,
-                text=text_name(clip.caption, made_by["text_encoder"]),
-            )
-            listed.append(View(index, number, cached))
-    return listed
-
-
-def text_name(caption: str, text_encoder: str | None) -> str | None:
-    """Name of a caption's tensor; None if captions are not encoded."""
-    return _name("text", caption, text_encoder) if text_encoder else None
-
-
-def encode(job: Job, views: Sequence[View], devices: Sequence[str]) -> dict[str, str]:
+def encode(job: Job, encoders: Encoders, views: Sequence[View], devices: Sequence[str]) -> dict[str, str]:
     """Encode what the store lacks; all of it, but for what cannot be read.
 
     Args:
         job: What to do with them.
+        encoders: Those of `job.model`; a process of its own builds them anew.
         views: All that the store is to hold.
         devices: One process for each, or this one if there is one.
 
@@ -135,7 +72,7 @@ def encode(job: Job, views: Sequence[View], devices: Sequence[str]) -> dict[str,
     shares = [[view for view in todo if int(view.cached.latents, 16) % len(devices) == i] for i in range(len(devices))]
     unreadable: dict[str, str] = {}
     with progress(f"encoding {len(views)} clips", len(views), len(views) - len(todo)) as advance:
-        for message in _messages(job, shares, devices):
+        for message in _messages(job, encoders, shares, devices):
             for source, reason in message:
                 if reason is not None:
                     unreadable[source] = reason
@@ -150,12 +87,14 @@ def _identity(clip: CachedClip) -> tuple[str, int, str, str | None]:
 _Message = list[tuple[str, str | None]]  # (source, why it cannot be read) of each clip that is done
 
 
-def _messages(job: Job, shares: Sequence[list[View]], devices: Sequence[str]) -> Iterator[_Message]:
+def _messages(job: Job, encoders: Encoders, shares: Sequence[list[View]], devices: Sequence[str]) -> Iterator[_Message]:
     if len(devices) == 1:
-        yield from _encode_share(job, shares[0], 0, devices[0])
+        yield from _encode_share(job, encoders, shares[0], 0, devices[0])
         return
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
+    # Ctrl-C reaches all processes, and the first one ends the others: they are born deaf to it.
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
     for part, (share, device) in enumerate(zip(shares, devices, strict=True)):
         ours, theirs = context.Pipe(duplex=False)
         # Not daemons: they have workers of their own.
@@ -163,6 +102,7 @@ def _messages(job: Job, shares: Sequence[list[View]], devices: Sequence[str]) ->
         processes[-1].start()
         theirs.close()
         pipes.append(ours)
+    signal.signal(signal.SIGINT, heeded)
     try:
         while pipes:
             for pipe in [pipe for pipe in pipes if pipe in wait(pipes)]:
@@ -184,17 +124,19 @@ def _messages(job: Job, shares: Sequence[list[View]], devices: Sequence[str]) ->
 
 
 def _encode_in_process(pipe: Any, job: Job, views: list[View], part: int, device: str) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was encoded is written
     try:
-        for message in _encode_share(job, views, part, device):
+        for message in _encode_share(job, build_encoders(job.model), views, part, device):
             pipe.send(message)
     except (ValueError, OSError) as error:
         pipe.send(error)
+    except KeyboardInterrupt:
+        return
 
 
-def _encode_share(job: Job, views: list[View], part: int, device: str) -> Iterator[_Message]:
+def _encode_share(job: Job, encoders: Encoders, views: list[View], part: int, device: str) -> Iterator[_Message]:
     """Encode some views and store them; yields what became of each batch."""
     writer = StoreWriter(job.folder, part, job.shard_bytes)
-    encoders = build_encoders(job.model)
     autoencoder = encoders.autoencoder.eval().to(device)
     text_encoder = encoders.text_encoder.eval().to(device) if job.text else None
     if text_encoder is not None and part == 0:
@@ -258,8 +200,22 @@ def _batches(job: Job, views: list[View]) -> Iterator[list[tuple[View, Sample | 
         for first in range(0, len(places), job.batch_size)
     ]
     dataset = _Decoded(job.middle, job.varied, views)
-    for batch in DataLoader(dataset, batch_sampler=batches, num_workers=job.workers, collate_fn=list):
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=job.workers,
+        collate_fn=list,
+        worker_init_fn=_leave_signals,
+    )
+    for batch in loader:
         yield [(views[place], sample) for place, sample in batch]
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave Ctrl-C to the process that encodes; a worker was forked with its handlers."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Decoded(Dataset[tuple[int, Sample | str]]):
@@ -277,13 +233,12 @@ class _Decoded(Dataset[tuple[int, Sample | str]]):
             return place, error.reason
 
 
-def encoder_names(model: Mapping[str, Any], text: bool) -> tuple[str, str | None]:
-    """Fingerprints of the encoders that a pipeline's options describe; None for a text encoder that is not asked for.
+def encoder_names(encoders: Encoders, text: bool) -> tuple[str, str | None]:
+    """Fingerprints of a pipeline's encoders; None for a text encoder that is not asked for.
 
     Raises:
         ValueError: If the text encoder is asked for and would be trained with the model.
     """
-    encoders = build_encoders(model)
     if not text:
         return fingerprint(encoders.autoencoder), None
     if any(parameter.requires_grad for parameter in encoders.text_encoder.parameters()):
@@ -292,7 +247,3 @@ def encoder_names(model: Mapping[str, Any], text: bool) -> tuple[str, str | None
             " the captions cannot be kept: leave --text out, or take a pretrained one"
         )
     return fingerprint(encoders.autoencoder), fingerprint(encoders.text_encoder)
-
-
-def _name(*parts: Any) -> str:
-    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=16).hexdigest()

@@ -1,15 +1,23 @@
 """`data inspect`: what a data set holds, and what a config would make of it."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lingen_kit.commands.data.options import add_common, kinds, output_folder, require_clips
+from lingen_kit.commands.data.options import add_common, goes_on, kinds, output_folder, require_clips
+from lingen_kit.data.survey.units import brief, clock, data_size, plural, shortened
+
+if TYPE_CHECKING:
+    from lingen_kit.data.auto_data import AutoData
 
 _WIDTH = 100
 _ROWS = 10
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def main(verb: str, arguments: list[str]) -> None:
@@ -26,15 +34,14 @@ def main(verb: str, arguments: list[str]) -> None:
     from lingen_kit.page import write
 
     if options.config:
-        from lingen_kit.commands.data.config import data_module, overrides_of
-
-        module: Any = data_module(options.config, overrides_of(overrides))
+        module = _files_module(options.config, overrides)
         assign, wanted = module.assign, module.kinds
     else:
         assign, wanted = None, kinds(options)
     index = list_clips(options.data, wanted)
     require_clips(index, wanted)
-    found = inspect(index, out, workers=options.workers, timeout=options.timeout, assign=assign)
+    with goes_on():
+        found = inspect(index, out, workers=options.workers, timeout=options.timeout, assign=assign)
     write(out / "index.html", render(found))
     report = {"summary": found.summary, "clips": found.clips}
     write(out / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
@@ -42,13 +49,39 @@ def main(verb: str, arguments: list[str]) -> None:
     print(f"\npage    {out / 'index.html'}\nreport  {out / 'report.json'}")
 
 
+def _files_module(paths: Sequence[Path], overrides: Sequence[str]) -> AutoData:
+    """The data module of a config, if it is one of those that read files.
+
+    Raises:
+        ValueError: If it is not, or the config names none.
+    """
+    from lingen_kit.commands.data.config import data_module, overrides_of
+    from lingen_kit.data.auto_data import AutoData
+    from lingen_kit.data.base import VideoDataModule
+
+    module = data_module(paths, overrides_of(overrides))
+    names = ", ".join(map(str, paths))
+    if type(module) is VideoDataModule:
+        raise ValueError(
+            f"config {names} has no data.class_path; give the config of a training run, such as"
+            " experiments/recipes/own_videos.yaml"
+        )
+    if not isinstance(module, AutoData):
+        raise ValueError(
+            f"config {names} trains on {type(module).__name__}, which cuts no clips from files; leave --config out, or"
+            " add --data lingen_kit.data.VideoFolder"
+        )
+    return module
+
+
 def _describe(summary: Mapping[str, Any]) -> str:
     """The summary as text of 100 columns."""
-    from lingen_kit.data.survey.units import clock, data_size
-
     parts = [
-        f"{summary['clips']:,} clips in {summary['files']:,} files, {data_size(summary['bytes'])},"
-        f" {clock(summary['seconds'])} in all; {summary['layout']}",
+        _wrapped(
+            f"{plural(summary['clips'], 'clip')} in {plural(summary['files'], 'file')}, {data_size(summary['bytes'])},"
+            f" {clock(summary['seconds'])} in all; {summary['layout']}",
+            indent=2,
+        ),
         _spread(summary["spread"]),
     ]
     tables = {
@@ -62,11 +95,14 @@ def _describe(summary: Mapping[str, Any]) -> str:
     if "buckets" in summary:
         tables["bucket of the config"] = summary["buckets"]
     parts += [_table(title, counts) for title, counts in tables.items() if counts]
-    words = ", ".join(f"{word} {count}" for word, count in list(summary["words"].items())[:24])
-    parts.append(_wrapped("words", words))
-    unusable = [(entry["file"], entry["reason"]) for entry in summary["unusable"]]
-    parts.append(_reasons("unusable (`data validate` looks for damage too)", unusable))
-    parts.append(_reasons("dropped by the config", [(e["clip"], e["reason"]) for e in summary.get("dropped", [])]))
+    words = ", ".join(f"{word}{_NO_BREAK}{count}" for word, count in list(summary["words"].items())[:24])
+    parts.append(_wrapped(f"words  {words}" if words else "", indent=7))
+    unusable, dropped = (
+        [(entry["clip"], entry["reason"]) for entry in summary.get(name, [])] for name in ("unusable", "dropped")
+    )
+    among = f"{plural(len(unusable), 'clip')} in {plural(summary['unusable_files'], 'file')}"
+    parts.append(_reasons(f"unusable: {among} (`data validate` looks for damage too)", unusable))
+    parts.append(_reasons(f"dropped by the config: {plural(len(dropped), 'clip')}", dropped))
     same = [(group[0], "= " + ", ".join(group[1:])) for group in summary["duplicates"]]
     parts.append(_list("the same bytes", same))
     repeated = [(f"{count} x", text) for text, count in summary["repeated_captions"].items()]
@@ -75,8 +111,6 @@ def _describe(summary: Mapping[str, Any]) -> str:
 
 
 def _spread(spreads: Mapping[str, Mapping[str, float]]) -> str:
-    from lingen_kit.data.survey.units import brief
-
     names = list(next((spread for spread in spreads.values() if spread), {}))
     lines = [f"{'':20}" + "".join(f"{name:>12}" for name in names)]
     lines += [
@@ -94,7 +128,7 @@ def _table(title: str, counts: Mapping[str, int]) -> str:
     digits = max(len(f"{count:,}") for _, count in shown)
     most = max(count for _, count in shown)
     lines = [
-        f"  {_cut(name, label):{label}}  {count:{digits},}  {_bar(count / most)}".rstrip() for name, count in shown
+        f"  {shortened(name, label):{label}}  {count:{digits},}  {_bar(count / most)}".rstrip() for name, count in shown
     ]
     rest = len(counts) - len(shown)
     return "\n".join([title, *lines, *([f"  and {rest:,} others"] if rest > 0 else [])])
@@ -108,7 +142,9 @@ def _list(title: str, lines: list[tuple[str, str]]) -> str:
     if not lines:
         return ""
     label = min(40, max(len(name) for name, _ in lines[:_ROWS]))
-    shown = [f"  {_cut(name, label):{label}}  {_cut(text, _WIDTH - label - 4)}" for name, text in lines[:_ROWS]]
+    shown = [
+        f"  {shortened(name, label):{label}}  {shortened(text, _WIDTH - label - 4)}" for name, text in lines[:_ROWS]
+    ]
     more = [f"  and {len(lines) - _ROWS:,} more, in report.json"] if len(lines) > _ROWS else []
     return "\n".join([f"{title}: {len(lines):,}", *shown, *more])
 
@@ -125,21 +161,13 @@ def _reasons(title: str, lines: list[tuple[str, str]]) -> str:
     shown = []
     for group in largest[: 2 * _ROWS]:
         name, reason = group[0]
-        shown.append(f"  {len(group):{digits},}  {_cut(reason, 64):64}  {_cut(name, _WIDTH - 70 - digits)}")
+        shown.append(f"  {len(group):{digits},}  {shortened(reason, 64):64}  {shortened(name, _WIDTH - 70 - digits)}")
     more = [f"  and {len(largest) - 2 * _ROWS} more reasons"] if len(largest) > 2 * _ROWS else []
-    return "\n".join([f"{title}: {len(lines):,}", *shown, *more]) if lines else ""
+    return "\n".join([title, *shown, *more]) if lines else ""
 
 
-def _wrapped(title: str, text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, _WIDTH, initial_indent=f"{title}  ", subsequent_indent=" " * (len(title) + 2))
-
-
-def _cut(text: str, width: int) -> str:
-    half = (width - 3) // 2
-    text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: width - 3 - half]}...{text[-half:]}"
+def _wrapped(text: str, indent: int) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=" " * indent).replace(_NO_BREAK, " ")
 
 
 def _parser(verb: str) -> argparse.ArgumentParser:

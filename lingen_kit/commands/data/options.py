@@ -3,10 +3,13 @@
 import argparse
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from lingen_kit.commands.options import seconds, share, workers
 from lingen_kit.data.clip import Index, first_of
 from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, kind_of
 
@@ -32,7 +35,7 @@ def add_common(parser: argparse.ArgumentParser, verb: str, timeout: float | None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add(
         "--workers",
-        type=_workers,
+        type=workers,
         default=cores,
         metavar="N",
         help="processes that decode (default: one a core); 0 decodes in this process, where a file can crash it",
@@ -40,12 +43,24 @@ def add_common(parser: argparse.ArgumentParser, verb: str, timeout: float | None
     if timeout is not None:
         add(
             "--timeout",
-            type=_seconds,
+            type=seconds,
             default=timeout,
             metavar="SECONDS",
             help=f"a file that takes longer is given up (default {timeout:g})",
         )
     add("--out", type=Path, metavar="DIR", help=f"folder to write to (default: NAME_{verb} here, after DATA's name)")
+
+
+def add_max_bad_share(parser: argparse.ArgumentParser) -> None:
+    """Add `--max-bad-share` to the parser of a verb that exits with 1 when too many files are unusable."""
+    parser.add_argument(
+        "--max-bad-share",
+        "--max_bad_share",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of unusable files, from 0 to 1, up to which the exit code is 0 (default 0)",
+    )
 
 
 def kinds(options: argparse.Namespace) -> tuple[Kind, ...]:
@@ -100,21 +115,11 @@ def output_folder(data: str, verb: str, wanted: Path | None) -> Path:
     return out
 
 
-def _workers(text: str) -> int:
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost, around work that keeps a journal."""
     try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no number of processes; give a whole one, such as 4") from error
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds, such as 120") from error
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 
 from lingen_kit.data.curation.filter import Filter
-from lingen_kit.parse_errors import condense
+from lingen_kit.parse_errors import ExplainingParser, condense
 
 
 @dataclass
@@ -44,7 +44,7 @@ def read_pipeline(path: str | Path) -> Pipeline:
     if not isinstance(content, dict) or not content.get("filters"):
         raise ValueError(f"config {path} must hold a list `filters`, as experiments/recipes/curate.yaml does")
     _check_keys(path, content)
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ExplainingParser(exit_on_error=False)
     parser.add_class_arguments(Pipeline)
     try:
         pipeline: Pipeline = Pipeline(**vars(parser.instantiate(parser.parse_object(content))))

@@ -19,7 +19,7 @@ from lingen_kit.data.clip import Clip
 from lingen_kit.data.curation.filter import Filter, pack
 from lingen_kit.data.curation.frame import Frame
 from lingen_kit.data.curation.preview import PreviewMeter
-from lingen_kit.data.jobs import file_key, run_jobs
+from lingen_kit.data.jobs import key_of_file, run_jobs
 from lingen_kit.data.jobs.journal import Journal, Outcome
 from lingen_kit.data.media import UnreadableVideo
 
@@ -100,8 +100,8 @@ def measure_all(
     Raises:
         ValueError: If another run is at work in `out`.
     """
-    files = {clip.file_name: Clip(clip.path, clip.file_name, "") for clip in clips}
-    keys = {name: file_key(clip) for name, clip in files.items()}
+    files = {clip.file_name: clip for clip in clips}
+    keys = {name: key_of_file(clip) for name, clip in files.items()}
     wanted = {each.measure_key(shorter_side): each for each in filters if each.measures}
     books = {name: _book(out, name) for name in (VIDEO, PREVIEW, *wanted)}
     journal = out / "curate.journal.jsonl"
@@ -112,9 +112,9 @@ def measure_all(
     for name, clip in files.items():
         key, pictures = keys[name], preview_path(out, keys[name])
         video = books[VIDEO].known.get(key)
-        if video is not None and video.error is not None and not _is_missing(video, timeout):
+        if video is not None and video.error is not None and books[VIDEO].stands(key, timeout):
             continue  # what cannot be decoded cannot for any filter
-        missing = {each for each, book in books.items() if _is_missing(book.known.get(key), timeout)}
+        missing = {each for each, book in books.items() if not book.stands(key, timeout)}
         if PREVIEW not in missing and books[PREVIEW].known[key].error is None and not pictures.is_file():
             missing.add(PREVIEW)
         if missing:
@@ -152,10 +152,6 @@ def _book(out: Path, name: str) -> Journal:
         return book
 
 
-def _is_missing(outcome: Outcome | None, timeout: float) -> bool:
-    return outcome is None or (outcome.retry is not None and outcome.retry < timeout)
-
-
 def _interrupted(journal: Path) -> dict[str, Outcome] | None:
     """What a run that was killed had measured, whatever its filters were; None if there is no journal of such a one."""
     if not journal.is_file():
@@ -176,7 +172,7 @@ def _absorb(outcomes: Mapping[str, Outcome], books: Mapping[str, Journal], timeo
     for name, book in books.items():
         with book:
             for key, outcome in outcomes.items():
-                if not _is_missing(book.known.get(key), timeout):
+                if book.stands(key, timeout):
                     continue
                 if outcome.error is not None:
                     book.add(key, outcome)

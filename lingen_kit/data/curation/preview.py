@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingen_kit.data.curation.filter import Candidate, Meter
+from lingen_kit.files import replacing
 
 if TYPE_CHECKING:
     from lingen_kit.data.curation.filter import Measured
@@ -46,9 +47,8 @@ class PreviewMeter(Meter):
         """Where each picture begins in the file; the last number is its size."""
         import numpy as np
 
-        beside = self.path.with_name(f".{self.path.name}.partial")
-        beside.write_bytes(b"".join(self.pictures))
-        beside.replace(self.path)
+        with replacing(self.path) as beside:
+            beside.write_bytes(b"".join(self.pictures))
         sizes = np.array([0, *map(len, self.pictures)], np.int64)
         return {"times": np.array(self.times), "places": np.cumsum(sizes)}
 

@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.data.clip import Clip, Index
+from lingen_kit.data.clip import Index
 from lingen_kit.data.curation.config import Pipeline
 from lingen_kit.data.curation.decide import CAPTIONED, PERSON, Verdict, labels
-from lingen_kit.data.curation.decisions import FORMAT
+from lingen_kit.data.curation.decisions import FORMAT, Decision, as_entry
 from lingen_kit.data.curation.distribution import histogram
 from lingen_kit.data.curation.filter import Candidate, Limit, plain, unpack
 from lingen_kit.data.curation.measure import PREVIEW, preview_path
 from lingen_kit.data.curation.preview import strip
 from lingen_kit.data.curation.review_assets import SCRIPT, STYLE
-from lingen_kit.data.jobs import file_key
+from lingen_kit.data.jobs import key_of_file
 from lingen_kit.data.jobs.journal import Outcome
 from lingen_kit.page import data_uri, escape, page, write
 
@@ -36,6 +36,7 @@ def write_pages(
     pipeline: Pipeline,
     measured: Mapping[str, Mapping[str, Outcome]],
     index: Index,
+    decisions: Mapping[str, Decision],
     *,
     most: int,
 ) -> list[Path]:
@@ -47,6 +48,7 @@ def write_pages(
         pipeline: By which filters.
         measured: What `measure_all` returned.
         index: Of the data set.
+        decisions: Of a person, so far.
         most: How many clips to show, the kept ones first.
 
     Returns:
@@ -58,7 +60,7 @@ def write_pages(
     limits = _limits(pipeline)
     count = max(1, math.ceil(len(clips) / ON_A_PAGE))
     paths = [out / ("index.html" if number == 0 else f"index-{number + 1}.html") for number in range(count)]
-    keys = {clip.file_name: file_key(Clip(clip.path, clip.file_name, "")) for clip in index.clips}
+    keys = {clip.file_name: key_of_file(clip) for clip in index.clips}
     head = _summary(verdict, index, shown=len(clips)) + _distributions(verdict, pipeline, limits)
     for number, path in enumerate(paths):
         shown = clips[number * ON_A_PAGE : (number + 1) * ON_A_PAGE]
@@ -71,7 +73,7 @@ def write_pages(
             f'<ul class="clips" aria-label="clips">{"".join(cards)}</ul>',
             '<p id="nothing" class="muted" hidden>No clip is like that.</p>',
             _pages(paths, number),
-            f'<script type="application/json" id="info">{_info(out, verdict, index)}</script>',
+            f'<script type="application/json" id="info">{_info(out, index, decisions)}</script>',
             f"<script>{SCRIPT}</script>",
         ]
         title = f"Review of {Path(index.root).name or index.root}" + (f", page {number + 1}" if number else "")
@@ -238,18 +240,14 @@ def _mark(name: str, value: float | None, limits: Mapping[str, Limit]) -> str:
     return ' class="at"' if beyond else ""
 
 
-def _info(out: Path, verdict: Verdict, index: Index) -> str:
-    identity = f"{Path(index.root).resolve()} {out.resolve()}"
-    decisions = {
-        clip.name: {"decision": clip.decision, "text": clip.caption if clip.captioned else None}
-        for clip in verdict.clips
-        if clip.decision or clip.captioned
-    }
+def _info(out: Path, index: Index, decisions: Mapping[str, Decision]) -> str:
+    data = str(Path(index.root).resolve())
+    identity = f"{data} {out.resolve()}"
     info = {
         "key": f"lingen_kit curation {hashlib.sha256(identity.encode()).hexdigest()[:16]}",
         "format": FORMAT,
-        "data": index.root,
-        "decisions": decisions,
+        "data": data,
+        "decisions": {name: as_entry(each) for name, each in decisions.items()},
     }
     return json.dumps(info).replace("<", "\\u003c")
 

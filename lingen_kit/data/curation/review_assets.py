@@ -197,7 +197,9 @@ document.addEventListener('keydown', event => {
   }
 });
 function entries() {
-  return Object.fromEntries(Object.entries(state).filter(([, own]) => own.decision || own.text != null));
+  // What this page came with and you took back is saved as taken back: decisions add up from run to run.
+  return Object.fromEntries(Object.entries(state).filter(([name, own]) =>
+    own.decision || own.text != null || name in info.decisions));
 }
 document.getElementById('save').addEventListener('click', () => {
   const content = JSON.stringify({format: info.format, data: info.data, decisions: entries()}, null, 1);

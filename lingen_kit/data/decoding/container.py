@@ -26,7 +26,7 @@ _FALLBACK_FPS = 25.0
 # What a file may be taken for, whatever its name. Playlists (HLS, DASH, concat) are not among it: they make FFmpeg open
 # further files and addresses. Nor is plain text, which it would draw on a terminal.
 _FORMATS = (
-    "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,mpegvideo,m4v,asf,ogg,flv,ivf,obu,nut,mxf,dv,rm,vc1,h264,hevc,av1,"
+    "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,asf,ogg,flv,ivf,obu,nut,mxf,dv,rm,vc1,h264,hevc,av1,"
     "mjpeg,yuv4mpegpipe"
 )
 _OPTIONS = {"format_whitelist": _FORMATS}

@@ -72,6 +72,11 @@ class Journal:
         """Close the file."""
         self._file.close()
 
+    def stands(self, key: str, timeout: float) -> bool:
+        """Whether an item has an outcome that a run which grants it `timeout` seconds need not try again."""
+        outcome = self.known.get(key)
+        return outcome is not None and (outcome.retry is None or outcome.retry >= timeout)
+
     def add(self, key: str, outcome: Outcome) -> None:
         """Note an outcome; it is in the file when this returns.
 

@@ -86,7 +86,7 @@ def run_jobs(
     if not timeout > 0:
         raise ValueError(f"timeout is {timeout}; give the seconds that a file may take, such as 120")
     with Journal(journal, settings, wait=wait_for_others) as book:
-        todo = {key: item for key, item in items.items() if not _stands(book.known.get(key), timeout)}
+        todo = {key: item for key, item in items.items() if not book.stands(key, timeout)}
         outcomes = _in_processes(function, todo, workers, timeout, preload) if workers else _here(function, todo)
         # Closed at once when anything goes wrong, so that no worker outlives this call.
         with closing(outcomes), progress(label, len(items), len(items) - len(todo)) as advance:
@@ -117,10 +117,6 @@ def _stamp(path: Path) -> str:
     except OSError:  # gone, or behind a broken link: whoever reads it will say so
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _stands(outcome: Outcome | None, timeout: float) -> bool:
-    return outcome is not None and (outcome.retry is None or outcome.retry >= timeout)
 
 
 def _attempt(function: Callable[[Any], Any], item: Any) -> Outcome:

@@ -1,12 +1,12 @@
 """Where all layouts put what they find: clips into the index, and the rest beside it with the reason."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from lingen_kit.data.clip import Clip, Index, is_unicode, printable
-from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FilePart, Kind
+from lingen_kit.data.layouts.tables import NO_VALUE
+from lingen_kit.data.media import FilePart, Kind, kind_of
 
 MAX_CAPTION = 20_000
 """Characters. A longer text is a log file, a subtitle or a web page: nobody's caption."""
@@ -20,16 +20,12 @@ CAPTION_COLUMNS = ("text", "caption", "prompt")
 """What a column or a JSON field with captions may be called; the first of these that is there counts."""
 
 
-def kind_of_name(name: str) -> Kind | None:
-    """Whether a name is that of a video or of an image; None if of neither."""
-    suffix = os.path.splitext(name)[1].lower()
-    return "video" if suffix in VIDEO_SUFFIXES else "image" if suffix in IMAGE_SUFFIXES else None
-
-
 def flaw_of_caption(text: str) -> str | None:
     """Why a text is no caption, as the end of a sentence about it; None if it is one."""
     if not text:
         return "is empty"
+    if text.lower() in NO_VALUE:
+        return f"is {text!r}, which stands for none"
     if len(text) > MAX_CAPTION:
         return TOO_LONG
     if not is_unicode(text):
@@ -83,14 +79,14 @@ class Collector:
 
         What has no known suffix may be a video: that shows when it is decoded.
         """
-        kind = kind_of_name(name)
+        kind = kind_of(name)
         if (kind or "video") not in self.kinds:
             self.index.ignored.append((path, self._other(kind)))
         return (kind or "video") in self.kinds
 
     def refuse(self, path: str, reason: str) -> None:
         """Note a clip that cannot be used, unless nobody asked for one of its kind."""
-        kind = kind_of_name(path)
+        kind = kind_of(path)
         if kind is not None and kind not in self.kinds:
             self.index.ignored.append((path, self._other(kind)))
         else:
@@ -115,10 +111,13 @@ class Collector:
         return index
 
     def _counted(self) -> str:
-        files = Counter(kind_of_name(name) or "video" for name in {clip.file_name for clip in self.index.clips})
+        files = Counter(kind_of(name) or "video" for name in {clip.file_name for clip in self.index.clips})
         words = [f"{count:,} {kind}{'s' * (count != 1)}" for kind, count in sorted(files.items(), reverse=True)]
+        if not words:
+            return "nothing usable"
         several = f"{len(self.index.clips):,} clips of " if len(self.index.clips) > files.total() else ""
-        return several + ", ".join(words) if words else "nothing usable"
+        bad = [f"{len(self.index.unusable):,} not usable"] if self.index.unusable else []
+        return several + ", ".join(words + bad)
 
     def _drop_repeated(self) -> None:
         """Use a clip that is listed twice with one text only once."""

@@ -5,6 +5,7 @@ nothing printed: the index says what was found and what is wrong.
 """
 
 import gc
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +17,13 @@ from lingen_kit.data.layouts.collect import NO_CAPTION, Collector
 from lingen_kit.data.layouts.listing import Listing, list_files
 from lingen_kit.data.layouts.manifest import Table
 from lingen_kit.data.layouts.metadata import NAMES, MetadataFiles
-from lingen_kit.data.layouts.remote import shown
 from lingen_kit.data.layouts.shard_lists import names_shards, read_shards
 from lingen_kit.data.layouts.shards import Shards
 from lingen_kit.data.layouts.sidecars import Sidecars
 from lingen_kit.data.layouts.splits import note_split_folders
 from lingen_kit.data.layouts.tables import SUFFIXES
-from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind
+from lingen_kit.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Kind, kind_of
+from lingen_kit.data.remote import shown
 
 
 class Layout(Protocol):
@@ -59,7 +60,7 @@ def read_index(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind] = 
     """
     index, listing = _list(root, kinds)
     if not index.clips:
-        raise ValueError(_nothing_usable(index, listing))
+        raise ValueError(_nothing_usable(index, listing, kinds))
     return index
 
 
@@ -96,6 +97,11 @@ def _list(root: str | Path | Sequence[str | Path], kinds: Sequence[Kind]) -> tup
     gc.disable()
     try:
         listing = list_files(str(folder)) if len(roots) == 1 and folder.is_dir() else None
+        if listing and _is_cache(listing):
+            raise ValueError(
+                f"{folder} is a cache that data precompute wrote, not a folder of clips; train on it with --data"
+                " lingen_kit.data.CachedLatents"
+            )
         index = clips.finish(_read_folder(clips, listing) if listing else _read_other(clips, roots, folder))
     finally:
         if searching:
@@ -136,7 +142,14 @@ def _no_root(root: Path) -> str:
     )
 
 
-def _nothing_usable(index: Index, listing: Listing | None) -> str:
+def _is_cache(listing: Listing) -> bool:
+    """Whether a folder holds what `data precompute` writes, see `latent_store`."""
+    return "about.json" in listing.files and any(
+        name.startswith("parts/") and name.endswith(".safetensors") for name in listing.files
+    )
+
+
+def _nothing_usable(index: Index, listing: Listing | None, kinds: Sequence[Kind]) -> str:
     names = listing.files if listing else {}
     tables = [name for name in names if name.endswith(SUFFIXES) and name.rpartition("/")[2] not in NAMES]
     hint = f"; to use the table {tables[0]} in it, set data.root to that file" if tables else ""
@@ -150,6 +163,13 @@ def _nothing_usable(index: Index, listing: Listing | None) -> str:
         return (
             f"{start}; write a caption into a .txt file beside each clip, or one line per clip into metadata.jsonl:"
             f' {{"file_name": "clip.mp4", "text": "what the clip shows"}}{hint}:\n{named}'
+        )
+    others = Counter(kind for path, _ in index.ignored if (kind := kind_of(path)) is not None and kind not in kinds)
+    for other, count in others.items():
+        module = {"video": "VideoFolder", "image": "ImageFolder"}[other]
+        return (
+            f"{index.root} holds no {kinds[0]}, and {count:,} {other}{'s' * (count != 1)}; read {other}s with"
+            f" --data lingen_kit.data.{module}, or in the verbs of data with --kinds {other}{hint}:\n{named}"
         )
     video, image = (", ".join(sorted(suffixes)) for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES))
     fix = f"set data.root to a folder with files of these kinds: {video}; or, where images are clips: {image}{hint}"

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lingen_kit.data.layouts.collect import kind_of_name
+from lingen_kit.data.media import kind_of
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Listing:
 
     def media(self) -> list[str]:
         """The files named like videos and images, in order."""
-        return [name for name in self.files if kind_of_name(name)]
+        return [name for name in self.files if kind_of(name)]
 
 
 def list_files(folder: str) -> Listing:
@@ -55,15 +55,15 @@ def list_files(folder: str) -> Listing:
             subfolders, linked = _scan(listing, place, found)
             tops += sorted(linked)
             stack += sorted(subfolders, reverse=True)
-            named_like_clips += [name.rstrip("/") for name in subfolders + linked if kind_of_name(name.rstrip("/"))]
+            named_like_clips += [name.rstrip("/") for name in subfolders + linked if kind_of(name.rstrip("/"))]
     # A folder may be named after the video that its clips were cut from; then it is no failed clip.
-    cut = set(_folders_of(name for name in found if kind_of_name(name)))
+    cut = set(_folders_of(name for name in found if kind_of(name)))
     found |= dict.fromkeys((name for name in named_like_clips if name not in cut), "it is a folder, not a file")
     listing.files = {name: found[name] for name in sorted(found)}
     listing.ignored += [
         (listing.path(name), flaw)
         for name, flaw in listing.files.items()
-        if flaw and not kind_of_name(name) and os.path.islink(listing.path(name))
+        if flaw and not kind_of(name) and os.path.islink(listing.path(name))
     ]
     return listing
 

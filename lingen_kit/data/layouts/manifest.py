@@ -5,14 +5,14 @@ import posixpath
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lingen_kit.data.clip import is_unicode, printable
 from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, NO_CAPTION, Collector, flaw_of_caption
 from lingen_kit.data.layouts.listing import why_no_file
-from lingen_kit.data.layouts.remote import is_url
 from lingen_kit.data.layouts.tables import number_or_text, plain, read_rows, unit
+from lingen_kit.data.remote import is_url
 
 FILE_COLUMNS = ("file_name", "path")
 """What the column with the files may be called; the first of these that is there counts."""
@@ -44,7 +44,7 @@ class Table:
     captions: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._prefix = os.path.join(self.folder, self.place, "")
+        self._prefix = os.path.join(self.folder, "").removeprefix("./")
         self._within = os.path.join(os.path.abspath(self.folder), "")
         self._is_csv = self.path.suffix.lower() == ".csv"
 
@@ -102,11 +102,14 @@ class Table:
 
     def _locate(self, given: str) -> tuple[str, str]:
         """The name of a file within the folder, and its path, from what a row says."""
-        absolute = given.startswith("/")
-        name = given if absolute else self.place + given
-        if "./" in name or "//" in name:
-            name = posixpath.normpath(name)
-        return (name.removeprefix(self._within), given) if absolute else (name, self._prefix + given)
+        if "./" in given or "//" in given:
+            if is_url(given):
+                return given, given
+            given = str(PurePosixPath(given))  # of one spelling; keeps `..`, which is no way back from a linked folder
+        if given.startswith("/") and not given.startswith(self._within):
+            return given, given
+        name = given.removeprefix(self._within) if given.startswith("/") else self.place + given
+        return posixpath.normpath(name) if "../" in name else name, self._prefix + name
 
     def _check_file(self, given: str, name: str, path: str) -> None:
         if is_url(given):
@@ -134,7 +137,8 @@ def _caption(row: dict[str, Any]) -> tuple[str, str]:
         if flaw := flaw_of_caption(caption := caption.strip()):
             raise _Unusable(f"{NO_CAPTION}: its {column} {flaw}")
         return column, caption
-    raise _Unusable(NO_CAPTION)
+    empty = next((column for column in CAPTION_COLUMNS if column in row), None)
+    raise _Unusable(NO_CAPTION if empty is None else f"{NO_CAPTION}: its {empty} is null")
 
 
 def _stretch(row: dict[str, Any]) -> tuple[float, float | None]:

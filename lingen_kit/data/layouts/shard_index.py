@@ -6,12 +6,13 @@ file in it, `{"name", "offset", "size"}`, with the content as `"text"` where it 
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
-from lingen_kit.data.layouts.collect import MAX_CAPTION, kind_of_name
+from lingen_kit.data.layouts.collect import MAX_CAPTION
 from lingen_kit.data.layouts.tar import Contents, Member, read_contents
+from lingen_kit.data.media import kind_of
+from lingen_kit.files import replacing
 
 INDEX_SUFFIX = ".index.jsonl"
 
@@ -54,17 +55,13 @@ def write_shard_index(path: str | Path) -> Path:
     contents = read_contents(str(path), _wants_text)
     lines: list[dict[str, object]] = [{"shard_index": _VERSION, "size": contents.size}]
     for member in contents.members:
-        if kind_of_name(member.name) or _suffix(member.name) in _MOST_BYTES:
+        if kind_of(member.name) or _suffix(member.name) in _MOST_BYTES:
             lines.append({key: value for key, value in asdict(member).items() if value is not None})
     lines += [{"name": name, "reason": reason} for name, reason in contents.flaws]
     index = path.with_name(path.name + INDEX_SUFFIX)
-    partial = index.with_name(f"{index.name}.{os.getpid()}.partial")
-    try:
+    with replacing(index) as beside:
         # ASCII, so that names and captions that are not UTF-8 survive as they are.
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="ascii")
-        os.replace(partial, index)
-    finally:
-        partial.unlink(missing_ok=True)
+        beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="ascii")
     return index
 
 

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 from lingen_kit.data.layouts.collect import Collector
-from lingen_kit.data.layouts.remote import CannotFetch, cached_path, fetch, is_url, remote_size, shown
 from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard, read_shard_index, write_shard_index
 from lingen_kit.data.layouts.shards import PACKED_SUFFIXES, add_contents, read_local
 from lingen_kit.data.layouts.tar import Contents
+from lingen_kit.data.remote import CannotFetch, cached_path, fetch, is_url, remote_size, shown
 
 MOST_SHARDS = 1_000_000
 

@@ -9,19 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lingen_kit.data.layouts.collect import (
-    CAPTION_COLUMNS,
-    NO_CAPTION,
-    TOO_LONG,
-    Collector,
-    flaw_of_caption,
-    kind_of_name,
-)
+from lingen_kit.data.layouts.collect import CAPTION_COLUMNS, NO_CAPTION, TOO_LONG, Collector, flaw_of_caption
 from lingen_kit.data.layouts.listing import Listing
 from lingen_kit.data.layouts.shard_index import INDEX_SUFFIX, read_shard
 from lingen_kit.data.layouts.tables import plain
 from lingen_kit.data.layouts.tar import Contents, Member
-from lingen_kit.data.media import FilePart
+from lingen_kit.data.media import FilePart, kind_of
 
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -77,7 +70,7 @@ def add_contents(clips: Collector, name: str, contents: Contents, path: Path, ur
     for member, reason in contents.flaws:
         if member == INDEX_SUFFIX:
             clips.ignore(origin + member, reason)
-        elif not member or kind_of_name(member) or member.lower().endswith((".txt", ".json")):
+        elif not member or kind_of(member) or member.lower().endswith((".txt", ".json")):
             clips.refuse(f"{origin}/{member}" if member else origin, reason)
     if not contents.members and not contents.flaws:
         clips.refuse(origin, "it holds no file")
@@ -107,7 +100,7 @@ def _by_key(clips: Collector, origin: str, members: Iterable[Member]) -> dict[st
 def _add_sample(
     clips: Collector, shard: str, origin: str, members: dict[str, Member], path: Path, url: str | None
 ) -> None:
-    media = sorted((suffix for suffix in members if kind_of_name("x." + suffix)), key=lambda each: _rank(clips, each))
+    media = sorted((suffix for suffix in members if kind_of("x." + suffix)), key=lambda each: _rank(clips, each))
     if not media:
         for suffix in members.keys() & {"txt", "json"}:
             clips.ignore(f"{origin}/{members[suffix].name}", "a caption without a clip of its key")
@@ -128,7 +121,7 @@ def _add_sample(
 
 def _rank(clips: Collector, suffix: str) -> tuple[bool, bool, bool]:
     """Lowest for the file of a key that is its clip: of a kind asked for, with a plain suffix, a video."""
-    kind = kind_of_name("x." + suffix)
+    kind = kind_of("x." + suffix)
     return kind not in clips.kinds, "." in suffix, kind != "video"
 
 

@@ -2,9 +2,9 @@
 
 import os
 
-from lingen_kit.data.layouts.collect import MAX_CAPTION, NO_CAPTION, TOO_LONG, Collector, flaw_of_caption, kind_of_name
+from lingen_kit.data.layouts.collect import MAX_CAPTION, NO_CAPTION, TOO_LONG, Collector, flaw_of_caption
 from lingen_kit.data.layouts.listing import Listing
-from lingen_kit.data.media import VIDEO_SUFFIXES
+from lingen_kit.data.media import VIDEO_SUFFIXES, kind_of
 
 _LONGEST_NAME = 255  # bytes, on the file systems in use
 _MOST_BYTES = 4 * MAX_CAPTION + 4  # of the longest caption in UTF-8, and to see that there is more
@@ -24,7 +24,7 @@ class Sidecars:
         """Add the clips that have a caption."""
         used: set[str] = set()
         for name, flaw in listing.files.items():
-            kind = kind_of_name(name)
+            kind = kind_of(name)
             if kind is None:
                 continue
             sidecar = sidecar_of(name)

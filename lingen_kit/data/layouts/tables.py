@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from lingen_kit.errors import MissingPackage
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
+NO_VALUE = frozenset(["nan", "none", "null", "<na>"])
+"""What programs write, in any case, for a text that they do not have."""
+
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
-_NO_NUMBERS = frozenset(["", "nan", "inf", "-inf", "none", "null"])
-
-_decode_json = json.JSONDecoder(parse_constant=lambda _: None).decode  # NaN and Infinity are no JSON; they say nothing
+_NO_NUMBERS = NO_VALUE | {"", "inf", "-inf"}
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}  # spreadsheets write the second where 1,5 is a number
 
 
 def unit(table: Path) -> str:
@@ -53,7 +56,8 @@ def first_columns(table: Path) -> list[str]:
     """The columns that the first line of a CSV file names; none if it has no such line."""
     try:
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return next(csv.reader([file.readline(1 << 16)]), [])
+            header = file.readline(1 << 16)
+            return next(csv.reader([header], delimiter=_separator(header)), [])
     except csv.Error:
         return []
 
@@ -127,7 +131,7 @@ def _read_jsonl(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if line.isspace():
             continue
         try:
-            row = _decode_json(line.rstrip("\r\n"))
+            row = json.loads(line.rstrip("\r\n"))
         except json.JSONDecodeError as error:
             yield number, f"it is not valid JSON ({error.msg}, column {error.colno}); {expected}"
         except (RecursionError, ValueError):  # a number of thousands of digits is a ValueError
@@ -137,7 +141,10 @@ def _read_jsonl(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    reader = csv.reader(_lines(table))
+    lines = _lines(table)
+    first = next(lines, "")
+    separator = _separator(first)
+    reader = csv.reader(chain([first], lines), delimiter=separator)
     try:
         header = [sys.intern(name.strip()) for name in next(reader, [])]
     except csv.Error as error:
@@ -156,8 +163,14 @@ def _read_csv(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         elif cells:
             yield (
                 number,
-                f"it has {len(cells)} cells, for {len(header)} columns; a text with a comma stands in quotation marks",
+                f"it has {len(cells)} cells, for {len(header)} columns; a text with a {_SEPARATORS[separator]} stands"
+                " in quotation marks",
             )
+
+
+def _separator(header: str) -> str:
+    """What separates the cells of a CSV file, from its first line."""
+    return max(_SEPARATORS, key=header.count)
 
 
 def _read_parquet(table: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -14,6 +14,7 @@ from lingen_kit.data.content import content_hash
 from lingen_kit.data.jobs import key_of_file, run_jobs
 from lingen_kit.data.layouts.collect import NO_CAPTION
 from lingen_kit.data.media import VideoInfo
+from lingen_kit.data.survey.judging import beyond_end
 from lingen_kit.data.survey.looking import Moment, look, picture
 from lingen_kit.data.survey.naming import file_of, relative_name
 
@@ -47,9 +48,9 @@ class Inspection:
     """All that was found out about a data set.
 
     Attributes:
-        clips: A record for each clip, in order: `name`, `caption`, `words`; `seconds` and what `look` found about its
-            file, or an `error` if it cannot be read; `size` or `dropped` if a config was given.
-        summary: Counts and distributions, plain JSON data.
+        clips: A record for each clip, in order: `name`, `file`, `caption`, `words`; `seconds` and what `look` found
+            about its file, or an `error` if it cannot be used; `size` or `dropped` if a config was given.
+        summary: Counts and distributions of the clips that can be used, and the others by name; plain JSON data.
         pictures: JPEG in base64 of some clips' middle frames, by the clips' places in `clips`.
     """
 
@@ -103,13 +104,16 @@ def inspect(
             "name": printable(clip.name),
             "caption": clip.caption,
             "words": len(_words(clip.caption)),
+            "file": file_of(clip),
         }
         if looks[key].error is not None:
             record["error"] = looks[key].error
+        elif clip.kind != "image" and 0 < clip.start >= looks[key].value["info"]["duration"]:
+            record["error"] = beyond_end(clip.start, looks[key].value["info"]["duration"])
         else:
             record |= looks[key].value
-            record["file"] = file_of(clip)
-            record["seconds"] = _length(clip, record["info"]["duration"])
+            duration = record["info"]["duration"]
+            record["seconds"] = duration if clip.kind == "image" else clip.seconds(duration)
             if f"{key} bytes" in digests:
                 record["digest"] = digests[f"{key} bytes"].value or record["digest"]
             if assign is not None:
@@ -129,11 +133,6 @@ def inspect(
     return inspection
 
 
-def _length(clip: Clip, duration: float) -> float:
-    """Seconds of the stretch."""
-    return max(0.0, min(duration, duration if clip.end is None else clip.end) - clip.start)
-
-
 def _middle(clip: Clip, record: dict[str, Any]) -> float:
     return 0.0 if clip.kind == "image" else clip.start + float(record["seconds"]) / 2
 
@@ -145,12 +144,14 @@ def _assigned(size: "str | tuple[int, int, int]") -> dict[str, Any]:
 def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
     good = [clip for clip in clips if "error" not in clip]
     files = {clip["file"]: clip for clip in good}
-    captions = Counter(clip["caption"] for clip in clips)
-    words = Counter(word for clip in clips for word in _words(clip["caption"]) if word not in _COMMON)
+    bad = [clip for clip in clips if "error" in clip]
+    captions = Counter(clip["caption"] for clip in good)
+    words = Counter(word for clip in good for word in _words(clip["caption"]) if word not in _COMMON)
     for number in [word for word in words if word.isdecimal()]:
         del words[number]
     unusable = [(relative_name(path, index.root), reason) for path, reason in index.unusable]
-    unusable += [(clip["name"], clip["error"]) for clip in clips if "error" in clip]
+    bad_files = {name for name, _ in unusable}.union(clip["file"] for clip in bad)
+    unusable += [(clip["name"], clip["error"]) for clip in bad]
     same = _repeated((clip["digest"], name) for name, clip in files.items())
     summary: dict[str, Any] = {
         "data": printable(index.root),
@@ -160,7 +161,8 @@ def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
         "bytes": sum(clip["bytes"] for clip in files.values()),
         "seconds": sum(clip["seconds"] for clip in good),
         "with_sound": sum(clip["sound"] for clip in files.values()),
-        "unusable": [{"file": name, "reason": reason} for name, reason in sorted(unusable)],
+        "unusable": [{"clip": name, "reason": reason} for name, reason in sorted(unusable)],
+        "unusable_files": len(bad_files),
         "without_caption": sum(reason.startswith(NO_CAPTION) for _, reason in index.unusable),
         "ignored": [{"file": relative_name(path, index.root), "reason": reason} for path, reason in index.ignored],
         "duplicates": sorted(sorted(group) for group in same.values()),
@@ -169,10 +171,10 @@ def _summarize(clips: Sequence[dict[str, Any]], index: Index) -> dict[str, Any]:
             "seconds": _spread([clip["seconds"] for clip in good]),
             "frames per second": _spread([clip["info"]["fps"] for clip in good]),
             "short side": _spread([min(clip["info"]["width"], clip["info"]["height"]) for clip in good]),
-            "words of a caption": _spread([clip["words"] for clip in clips]),
+            "words of a caption": _spread([clip["words"] for clip in good]),
         },
         "lengths": _histogram([clip["seconds"] for clip in good], _SECONDS, "s"),
-        "caption_lengths": _histogram([clip["words"] for clip in clips], _WORDS, "words"),
+        "caption_lengths": _histogram([clip["words"] for clip in good], _WORDS, "words"),
         "rates": _histogram([clip["info"]["fps"] for clip in good], _RATES, "fps"),
         "sizes": _counts(f"{clip['info']['width']}x{clip['info']['height']}" for clip in good),
         "aspects": _counts(_aspect(clip["info"]["width"] / clip["info"]["height"]) for clip in good),

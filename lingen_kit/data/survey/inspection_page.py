@@ -71,8 +71,9 @@ def _trouble(summary: Mapping[str, Any]) -> str:
     silent = summary["without_caption"]
     parts = [
         _fold(
-            plural(len(summary["unusable"]), "file") + f" not usable, {silent} for want of a caption",
-            [(entry["file"], entry["reason"]) for entry in summary["unusable"]],
+            f"{plural(len(summary['unusable']), 'clip')} in {plural(summary['unusable_files'], 'file')} not usable,"
+            f" {silent:,} for want of a caption",
+            [(entry["clip"], entry["reason"]) for entry in summary["unusable"]],
         ),
         _fold(
             f"{plural(len(summary.get('dropped', [])), 'clip')} dropped by the config",

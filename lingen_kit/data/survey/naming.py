@@ -1,9 +1,9 @@
-"""How reports call files, and how journals tell them apart."""
+"""How reports call files."""
+
+import os
 
 from lingen_kit.data.clip import Clip, printable
-from lingen_kit.data.jobs import key_of_file
-
-__all__ = ["file_of", "key_of_file", "relative_name"]
+from lingen_kit.data.layouts.tables import SUFFIXES
 
 
 def file_of(clip: Clip) -> str:
@@ -16,7 +16,7 @@ def relative_name(path: str, root: str) -> str:
 
     Args:
         path: The file.
-        root: The data set.
+        root: The data set: a folder, or a table, which names its files from its own folder.
     """
-    start = printable(root).rstrip("/") + "/"
-    return printable(path).removeprefix(start)
+    folder = os.path.join(os.path.dirname(root) if root.lower().endswith(SUFFIXES) else root, "")
+    return printable(path).removeprefix(printable(folder))

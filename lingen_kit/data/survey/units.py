@@ -30,3 +30,10 @@ def brief(value: float) -> str:
 def plural(count: int, noun: str) -> str:
     """A count with its noun: `1 file`, `2,000 files`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shortened(text: str, width: int) -> str:
+    """A text on one line of at most `width` characters, without its middle if need be."""
+    text = " ".join(text.split())
+    half = (width - 3) // 2
+    return text if len(text) <= width else f"{text[: width - 3 - half]}...{text[-half:]}"

@@ -3,76 +3,57 @@
 import csv
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from lingen_kit.data.clip import Clip, Index, printable
 from lingen_kit.data.jobs import Outcome, key_of_file, run_jobs
-from lingen_kit.data.media import FilePart, Kind
+from lingen_kit.data.media import Kind
+from lingen_kit.data.survey.judging import Problem, judge, judge_clip
 from lingen_kit.data.survey.measuring import Job, measure
 from lingen_kit.data.survey.naming import file_of, relative_name
-from lingen_kit.data.survey.units import brief
 from lingen_kit.page import write
 
 _VERSION = 1  # of what is measured of a file; another one has all files checked anew
-_LONG_CAPTION = 2000  # characters: text encoders read 77 to 512 tokens
-_MISSING_SHARE = 0.05  # containers are often off by a frame or two; a file that lacks more than this was cut off
-_MISSING_FRAMES = 2
-_PLAUSIBLE_FPS = (1.0, 300.0)
-_PLAUSIBLE_SIDE = 16384
-# Containers, as FFmpeg and Pillow name them, and the suffixes they go by.
-_CONTAINERS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": (".mp4", ".mov", ".m4v"),
-    "matroska,webm": (".webm", ".mkv"),
-    "avi": (".avi",),
-    "gif": (".gif",),
-    "mpeg": (".mpg", ".mpeg"),
-    "mpegvideo": (".mpg", ".mpeg"),
-    "mpegts": (".ts", ".mpg", ".mpeg"),
-    "ogg": (".ogv",),
-    "asf": (".wmv",),
-    "jpeg": (".jpg", ".jpeg"),
-    "mpo": (".jpg", ".jpeg"),
-    "png": (".png",),
-    "bmp": (".bmp",),
-    "webp": (".webp",),
-}
-
-
-class Problem(NamedTuple):
-    """What is wrong with a file.
-
-    Attributes:
-        kind: `unusable` if training cannot use it, else `warning`.
-        reason: In a few words.
-    """
-
-    kind: Literal["unusable", "warning"]
-    reason: str
 
 
 @dataclass
 class Checked:
-    """What was found out about a file.
+    """What was found out about a file and the clips of it.
 
     Attributes:
         file: Its name within the data set, as it can be printed.
-        found: What `measure` found; None if it could not be decoded at all.
-        problems: The worst first.
+        clips: The clips of it that the data set lists with a caption: one, or stretches of it.
+        refused: Why further clips of it cannot be used; nothing was decoded for them.
+        found: What `measure` found; None if it could not be decoded, or was not as it has no other clips.
+        problems: Those of the file and of `clips`.
     """
 
     file: str
+    clips: list[Clip] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     found: dict[str, Any] | None = None
     problems: list[Problem] = field(default_factory=list)
 
     @property
+    def all_problems(self) -> list[Problem]:
+        """What is wrong with the file and all its clips, the worst first; each once."""
+        refused = [Problem("unusable", reason) for reason in self.refused]
+        return sorted(dict.fromkeys(refused + self.problems), key=lambda problem: problem.kind)
+
+    @property
     def unusable(self) -> bool:
-        """Whether one of the problems is that bad."""
-        return any(problem.kind == "unusable" for problem in self.problems)
+        """Whether training cannot use it, or a clip of it."""
+        return any(problem.kind == "unusable" for problem in self.all_problems)
+
+    @property
+    def good(self) -> list[Clip]:
+        """The clips of it that training can use."""
+        bad = {problem.clip for problem in self.problems if problem.kind == "unusable"}
+        return [] if None in bad else [clip for clip in self.clips if printable(clip.name) not in bad]
 
 
 def check(index: Index, out: Path, *, workers: int, quick: bool, timeout: float) -> list[Checked]:
@@ -90,11 +71,12 @@ def check(index: Index, out: Path, *, workers: int, quick: bool, timeout: float)
     """
     import av
 
-    clips: dict[str, list[Clip]] = {}
+    checked: dict[str, Checked] = {}  # by path
     for clip in index.clips:
-        clips.setdefault(str(clip.path), []).append(clip)
-    jobs = {path: Job(group[0].path, group[0].kind or "video", quick) for path, group in clips.items()}
-    keys = {path: key_of_file(group[0]) + (" quick" if quick else "") for path, group in clips.items()}
+        checked.setdefault(printable(str(clip.path)), Checked(file_of(clip))).clips.append(clip)
+    firsts = {path: entry.clips[0] for path, entry in checked.items()}
+    jobs = {path: Job(clip.path, clip.kind or "video", quick) for path, clip in firsts.items()}
+    keys = {path: key_of_file(clip) + (" quick" if quick else "") for path, clip in firsts.items()}
     outcomes = run_jobs(
         measure,
         {keys[path]: job for path, job in jobs.items()},
@@ -104,76 +86,11 @@ def check(index: Index, out: Path, *, workers: int, quick: bool, timeout: float)
         label="checking files",
         timeout=timeout,
     )
-    checked = [_examine(group, jobs[path], outcomes[keys[path]]) for path, group in clips.items()]
+    for path, job in jobs.items():
+        _examine(checked[path], job, outcomes[keys[path]])
     for path, reason in index.unusable:
-        checked.append(Checked(relative_name(path, index.root), problems=[Problem("unusable", reason)]))
-    return sorted(checked, key=lambda entry: entry.file)
-
-
-def judge(found: dict[str, Any], job: Job) -> list[Problem]:
-    """What is wrong with a file, from what `measure` found."""
-    problems: list[Problem] = []
-    declared, frames, seconds = found["declared"], found["frames"], found["seconds"]
-    cut = False
-    fps, told = declared["fps"], declared["seconds"]
-    least, most = _PLAUSIBLE_FPS
-    frame = 1 / fps if fps and least <= fps <= most else 0.04
-    # Then an edit list hides what is missing, such as what a cut without encoding keeps from before its start.
-    whole = told is not None and abs(told - seconds) <= _MISSING_FRAMES * frame
-    if found["error"]:
-        problems.append(_bad(f"it cannot be decoded after {seconds:.2f} s: {found['error']}"))
-    if found["damaged"]:
-        first = f"the first at {max(0.0, found['damaged_at']):.2f} s"
-        problems.append(_bad(f"{found['damaged']} of its frames are damaged, {first}"))
-    if frames is not None and declared["frames"] and not found["error"] and not whole:
-        missing = declared["frames"] - frames
-        cut = missing > max(_MISSING_FRAMES, _MISSING_SHARE * declared["frames"])
-        if cut:
-            problems.append(_bad(f"it ends early: {frames} of {declared['frames']} frames can be decoded"))
-        elif abs(missing) > _MISSING_FRAMES:
-            problems.append(_odd(f"it says that it holds {declared['frames']} frames, and holds {frames}"))
-    if job.kind == "video":
-        problems += _judge_time(found, ended=cut or found["error"] is not None)
-    for side in ("width", "height"):
-        if not 0 < found[side] <= _PLAUSIBLE_SIDE:
-            problems.append(_odd(f"its {side} of {found[side]} pixels is implausible"))
-    suffix = os.path.splitext(job.source.name if isinstance(job.source, FilePart) else job.source)[1].lower()
-    if suffix not in (usual := _CONTAINERS.get(found["container"], ())):
-        content = f"that of a {usual[0]} file" if usual else f"of the kind {found['container']}"
-        problems.append(_odd(f"its name ends in {suffix}, and its content is {content}"))
-    if found["complaint"] and not problems:
-        problems.append(_odd(f"FFmpeg complains while decoding: {found['complaint']}"))
-    return problems
-
-
-def judge_caption(caption: str) -> list[Problem]:
-    """What is odd about a caption."""
-    problems: list[Problem] = []
-    if len(caption) > _LONG_CAPTION:
-        problems.append(_odd(f"its caption has {len(caption):,} characters; text encoders drop most of that much"))
-    if "\ufffd" in caption:
-        problems.append(_odd("its caption holds U+FFFD, which stands for letters that were lost"))
-    if any(not letter.isprintable() and not letter.isspace() for letter in caption):
-        problems.append(_odd("its caption holds control characters"))
-    return problems
-
-
-def judge_stretch(start: float, end: float | None, seconds: float, fps: float | None) -> list[Problem]:
-    """Whether a stretch of a file lies within it.
-
-    Args:
-        start: Seconds from the file's start.
-        end: Seconds from the file's start; None for its end.
-        seconds: Length of the file.
-        fps: Its frames per second, if known.
-    """
-    if start >= seconds:
-        return [_bad(f"a clip starts at {start:g} s, and the file ends after {seconds:.2f} s")]
-    if end is not None and end <= start:
-        return [_bad(f"a clip ends at {end:g} s, which is not after its start at {start:g} s")]
-    if end is not None and end > seconds + 1.5 / (fps or 1):
-        return [_odd(f"a clip ends at {end:g} s, and the file after {seconds:.2f} s")]
-    return []
+        checked.setdefault(path, Checked(relative_name(path, index.root))).refused.append(reason)
+    return sorted(checked.values(), key=lambda entry: entry.file)
 
 
 def write_report(checked: list[Checked], index: Index, out: Path, *, kinds: Iterable[Kind], quick: bool) -> None:
@@ -195,7 +112,9 @@ def write_report(checked: list[Checked], index: Index, out: Path, *, kinds: Iter
         "files": [
             {
                 "file": entry.file,
-                "problems": [problem._asdict() for problem in entry.problems],
+                "clips": len(entry.clips) + len(entry.refused),
+                "good_clips": len(entry.good),
+                "problems": [problem._asdict() for problem in entry.all_problems],
                 "found": entry.found,
             }
             for entry in checked
@@ -205,68 +124,31 @@ def write_report(checked: list[Checked], index: Index, out: Path, *, kinds: Iter
     write(out / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["file", "kind", "reason"])
-    rows.writerows([entry.file, problem.kind, problem.reason] for entry in checked for problem in entry.problems)
+    rows.writerow(["file", "clip", "kind", "reason"])
+    rows.writerows(
+        [entry.file, problem.clip, problem.kind, problem.reason] for entry in checked for problem in entry.all_problems
+    )
     write(out / "problems.csv", table.getvalue())
 
 
 def count(checked: list[Checked]) -> dict[str, int]:
-    """How many files there are, and how many of them are unusable, have warnings only, or are fine."""
-    counts = Counter("unusable" if entry.unusable else "warning" if entry.problems else "fine" for entry in checked)
-    return {"files": len(checked), **{kind: counts[kind] for kind in ("unusable", "warning", "fine")}}
+    """How many clips there are and how many of them are good; how many files, unusable in whole or part, and so on."""
+    kinds = Counter("unusable" if entry.unusable else "warning" if entry.problems else "fine" for entry in checked)
+    return {
+        "clips": sum(len(entry.clips) + len(entry.refused) for entry in checked),
+        "good_clips": sum(len(entry.good) for entry in checked),
+        "files": len(checked),
+        **{kind: kinds[kind] for kind in ("unusable", "warning", "fine")},
+    }
 
 
-def _examine(clips: list[Clip], job: Job, outcome: Outcome) -> Checked:
+def _examine(entry: Checked, job: Job, outcome: Outcome) -> None:
     """Judge a file and the clips that are cut from it."""
-    entry = Checked(file_of(clips[0]))
-    for clip in clips:
-        entry.problems += judge_caption(clip.caption)
+    entry.found = outcome.value
     if outcome.error is not None:
-        entry.problems.append(_bad(outcome.error))
+        entry.problems.append(Problem("unusable", outcome.error))
     else:
         assert outcome.value is not None
-        entry.found = outcome.value
-        entry.problems += judge(entry.found, job)
-        for clip in clips:
-            if job.kind == "video":
-                found = entry.found
-                entry.problems += judge_stretch(clip.start, clip.end, found["seconds"], found["declared"]["fps"])
-    entry.problems = sorted(dict.fromkeys(entry.problems), key=lambda problem: problem.kind)
-    return entry
-
-
-def _judge_time(found: dict[str, Any], ended: bool) -> list[Problem]:
-    """What is wrong with rate, time stamps and length.
-
-    Args:
-        found: What `measure` found.
-        ended: Whether it is known already that the file ends early.
-    """
-    if found["frames"] == 1:
-        return [_odd("it is a single picture")]
-    problems: list[Problem] = []
-    fps, seconds, told = found["declared"]["fps"], found["seconds"], found["declared"]["seconds"]
-    least, most = _PLAUSIBLE_FPS
-    if fps is None:
-        problems.append(_odd("it does not say how many frames it has a second"))
-    elif not least <= fps <= most:
-        problems.append(_odd(f"it claims {brief(fps)} frames per second"))
-    if found["backwards"]:
-        problems.append(_odd(f"{found['backwards']} of its frames have a time no later than the frame before"))
-    if found["untimed"]:
-        problems.append(_odd(f"{found['untimed']} of its frames have no time stamp"))
-    if told is not None and not ended:
-        frame = 1 / fps if fps else 0.04
-        if told - seconds > max(3 * frame, _MISSING_SHARE * told):
-            problems.append(_bad(f"it ends early: after {seconds:.2f} of {told:.2f} s"))
-        elif abs(told - seconds) > max(3 * frame, 0.02 * told):
-            problems.append(_odd(f"it says that it lasts {told:.2f} s, and lasts {seconds:.2f} s"))
-    return problems
-
-
-def _bad(reason: str) -> Problem:
-    return Problem("unusable", reason)
-
-
-def _odd(reason: str) -> Problem:
-    return Problem("warning", reason)
+        entry.problems += judge(outcome.value, job)
+    for clip in entry.clips:
+        entry.problems += judge_clip(clip, outcome.value)

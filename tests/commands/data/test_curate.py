@@ -262,8 +262,39 @@ def test_a_person_overrules_the_filters(run: Run, measured: Path, passes: list, 
     found = scores(measured)
     assert found["bunny.mp4"]["dropped_by"] == "Person"
     out = capsys.readouterr().out
-    assert "1 that the filters dropped are kept as a person decided" in out
-    assert "1 decisions are on clips that there are not, such as gone.mp4" in out
+    assert "kept as a person decided, though the filters dropped them: 1" in out
+    assert (
+        "decisions on clips that there are not, as the data or the scene cuts have changed: 1, such as gone.mp4" in out
+    )
+
+
+def test_later_runs_go_by_what_a_person_decided(
+    run: Run, lingen: Run, measured: Path, clips: Path, run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = config(run_dir / "a.yaml")
+    first = decisions(run_dir / "d.json", **{"black.mp4": {"decision": "keep"}, "gone.mp4": {"decision": "drop"}})
+    run("--config", path, "--decisions", first)
+    assert scores(measured)["black.mp4"]["decision"] == "keep"
+    first.unlink()
+    manifest = (measured / "manifest.jsonl").read_bytes()
+    run("--config", path)  # the decisions are not named again
+    assert (measured / "manifest.jsonl").read_bytes() == manifest
+    assert "decisions out/decisions.json (2 by hand" in capsys.readouterr().out
+    assert '"gone.mp4": {"decision": "drop"' in (measured / "index.html").read_text()  # is in what the page saves
+
+    run("--config", path, "--decisions", decisions(run_dir / "e.json", **{"bunny.mp4": {"decision": "drop"}}))
+    found = scores(measured)
+    assert (found["bunny.mp4"]["decision"], found["black.mp4"]["decision"]) == ("drop", "keep")
+    run("--config", path, "--decisions", decisions(run_dir / "f.json", **{"black.mp4": {"decision": None}}))
+    assert scores(measured)["black.mp4"]["decision"] is None  # taken back
+    assert json.loads((measured / "decisions.json").read_text())["decisions"].keys() == {"bunny.mp4", "gone.mp4"}
+
+    other = shutil.copytree(clips, run_dir / "other" / "clips")  # clips of the same names
+    before = tree(measured)
+    with pytest.raises(SystemExit):
+        lingen("data", "curate", other, "--out", "out", "--workers", 0, "--config", path)
+    assert f"holds what a person decided on {clips.resolve()}, and the data is {other}" in capsys.readouterr().err
+    assert tree(measured) == before
 
 
 def test_copies_of_what_a_person_dropped_go_too(run: Run, measured: Path) -> None:

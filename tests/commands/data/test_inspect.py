@@ -18,7 +18,7 @@ from PIL import Image
 from lingen_kit.data.decode import probe
 from lingen_kit.data.media import VideoInfo
 from lingen_kit.data.survey.looking import Moment, look, picture
-from lingen_kit.data.survey.units import brief, clock, data_size, plural
+from lingen_kit.data.survey.units import brief, clock, data_size, plural, shortened
 from tests.commands.data.footage import captioned, encode, snapshot
 from tests.data.damage import make_damaged_folder
 from tests.test_page import Reader
@@ -74,11 +74,11 @@ def test_what_is_there_is_counted(
     assert found["aspects"] == {"4:3": 2, "16:9": 1, "1:1": 1, "3:4": 1}
     assert found["lengths"] == {"1 to 2 s": 1, "2 to 3 s": 3, "3 to 4 s": 0, "4 to 5 s": 0, "5 to 7 s": 1}
     assert found["rates"] == {"10 to 15 fps": 4, "15 to 20 fps": 0, "20 to 24 fps": 0, "24 to 25 fps": 1}
-    words = {"1 word": 1, "2 words": 0, "3 words": 3, "4 to 5 words": 0, "6 to 7 words": 1, "8 to 11 words": 1}
+    words = {"3 words": 3, "4 to 5 words": 0, "6 to 7 words": 1, "8 to 11 words": 1}
     assert found["caption_lengths"] == words
     assert found["words"]["cat"] == 4 and "a" not in found["words"]
     assert found["repeated_captions"] == {"a cat sleeps": 2}
-    assert [entry["file"] for entry in found["unusable"]] == ["silent.mkv", "torn.mp4"]
+    assert [entry["clip"] for entry in found["unusable"]] == ["silent.mkv", "torn.mp4"]
     assert found["spread"]["frames per second"] == {"least": 10, "10%": 10, "median": 12, "90%": 24, "greatest": 24}
 
     text = capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_a_config_says_where_each_clip_goes(
     assert found["summary"]["buckets"] == {"16x48x64": 3, "8x32x32": 1}
     assert found["summary"]["dropped_for"] == {"too small": 1}
     output = capsys.readouterr().out
-    assert "dropped by the config: 1" in output and re.search("16x48x64 +3  ####", output)
+    assert "dropped by the config: 1 clip\n" in output and re.search("16x48x64 +3  ####", output)
 
     found = inspect(lingen, clips, "--config", "c.yaml", "--data.fps", "4", "--out", "slower")
     sizes = {clip["name"]: clip.get("size") for clip in found["clips"]}
@@ -138,6 +138,49 @@ def test_stretches_of_a_file_count_as_clips(clips: Path, run_dir: Path, lingen: 
     assert found["summary"]["seconds"] == pytest.approx(6.0)
     keys = [json.loads(line)["key"] for line in Path("found/inspect.journal.jsonl").read_text().splitlines()[1:]]
     assert sum("picture" not in key for key in keys) == 1
+
+
+def test_stretches_without_a_frame_are_no_clips(
+    clips: Path, run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spans = [("long.mkv", 0, 4), ("./long.mkv", 4, 9), ("long.mkv", 7, 9), ("torn.mp4", 0, 1), ("torn.mp4", 1, 2)]
+    lines = [{"file_name": name, "text": "a dog", "start": start, "end": end} for name, start, end in spans]
+    lines.append({"file_name": "long.mkv", "text": ""})
+    (clips / "list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    found = inspect(lingen, clips / "list.jsonl", "--out", "found")["summary"]
+    (clips / "list.jsonl").unlink()
+    assert (found["clips"], found["files"], found["unusable_files"]) == (2, 1, 2)
+    assert found["seconds"] == pytest.approx(4 + 2)
+    assert [entry["clip"] for entry in found["unusable"]] == [
+        "long.mkv", "long.mkv#7-9", "torn.mp4#0-1", "torn.mp4#1-2",
+    ]  # fmt: skip
+    assert found["unusable"][1]["reason"] == "it starts at 7 s, and the file ends after 6.00 s"
+    assert found["repeated_captions"] == {"a dog": 2} and found["caption_lengths"] == {"2 words": 2}
+    output = capsys.readouterr().out
+    assert output.startswith("2 clips in 1 file, ") and "\nunusable: 4 clips in 2 files (" in output
+    assert "4 clips in 2 files not usable, 1 for want of a caption" in Path("found/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (
+            "curate.yaml",
+            r"config \S*curate\.yaml has no data\.class_path; give the config of a training run, such as exp",
+        ),
+        (
+            "../quickstart.yaml",
+            r"config \S*quickstart\.yaml trains on MovingShapes, which cuts no clips from files; leave",
+        ),
+    ],
+)
+def test_a_config_that_reads_no_files_is_refused(
+    clips: Path, root: Path, run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str], config: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as failure:
+        lingen("data", "inspect", clips, "--config", root / "experiments" / "recipes" / config)
+    assert failure.value.code == 2
+    assert re.search(says, capsys.readouterr().err)
 
 
 def test_reasons_are_grouped_by_what_is_wrong(
@@ -173,7 +216,7 @@ def test_damaged_files_do_not_end_it(run_dir: Path, lingen: Front) -> None:
     expected = make_damaged_folder(run_dir / "clips", count=28)
     found = inspect(lingen, "clips")
     readable = {clip["name"] for clip in found["clips"] if "error" not in clip}
-    named = {entry["file"] for entry in found["summary"]["unusable"]}
+    named = {entry["clip"] for entry in found["summary"]["unusable"]}
     assert readable | named == set(expected)
     assert {file for file, verdict in expected.items() if verdict in ("fine", "warning")} <= readable
 
@@ -222,4 +265,5 @@ def test_numbers_read_well() -> None:
     assert [brief(x) for x in (0, 0.0001, 0.04, 2.0, 29.97003, 1280, 2097152.0)] == [
         "0", "below 0.001", "0.04", "2", "29.97", "1,280", "2,097,152",
     ]  # fmt: skip
+    assert [shortened(text, 9) for text in ("a\n b", "123456789", "1234567890")] == ["a b", "123456789", "123...890"]
     assert (plural(1, "file"), plural(2000, "file")) == ("1 file", "2,000 files")

@@ -153,6 +153,36 @@ def test_another_encoder_is_named(
     assert "fps: 8.0 -> 4.0" in capsys.readouterr().err
 
 
+def test_another_list_replaces_none_unasked(
+    lingen: Callable[..., None], config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built_again(options: object) -> None:
+        raise AssertionError("the encoders are there already")
+
+    monkeypatch.setattr("lingen_kit.commands.data.encoding.build_encoders", built_again)
+    precompute = ["data", "precompute", "--config", config, "--out", "cache", "--workers", 0]
+    lingen(*precompute, "--views", 2)
+    Path("others").mkdir()
+    shutil.copy("clips/6.mp4", "others/6.mp4")  # a clip that is in the cache, and one that only has a name of one
+    shutil.copy("clips/0.mp4", "others/1.mp4")
+    for name in ("6", "1"):
+        Path(f"others/{name}.txt").write_text("another clip")
+    before = Path("cache/clips.jsonl").read_bytes()
+    for words, missing in ((["--data.root", "others", "--views", 2], "1.mp4"), (["--views", 1], "1.mp4, view 1")):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            lingen(*precompute, *words)
+        error = capsys.readouterr().err
+        assert "with --replace:\n" in error and f"\n  {missing}\n" in error and "\n  6.mp4\n" not in error
+        assert Path("cache/clips.jsonl").read_bytes() == before
+    lingen(*precompute, "--data.root", "others", "--replace")
+    assert "no longer listed there:\n  0.mp4\n" in capsys.readouterr().out
+    assert [clip.name for clip in read_clips(Path("cache"))] == ["1.mp4", "6.mp4"]
+    Path("others/6.mp4").write_bytes(b"damaged since")
+    lingen(*precompute, "--data.root", "others", "--data.max_bad_share", 0.5)  # named as unusable
+    assert "1 of 2 files skipped, see cache/skipped.jsonl" in capsys.readouterr().out
+
+
 def test_views_are_what_training_draws(lingen: Callable[..., None], config: Path, encode: Callable[..., Path]) -> None:  # noqa: F811
     shutil.move(encode(name="long", count=40, fps=8, height=16, width=40), "clips/long.mp4")
     Path("clips/long.txt").write_text("a longer clip")

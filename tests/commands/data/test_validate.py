@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,11 @@ import av
 import pytest
 
 from lingen_kit.commands.data.options import add_common, output_folder
+from lingen_kit.data import VideoFolder
 from lingen_kit.data.decode import stream
+from lingen_kit.data.layouts import read_index
+from lingen_kit.data.survey.judging import judge, judge_caption, judge_stretch
 from lingen_kit.data.survey.measuring import Job, measure
-from lingen_kit.data.survey.validation import judge, judge_caption, judge_stretch
 from tests.commands.data.footage import captioned, encode, snapshot
 from tests.data.damage import DAMAGES, make_damaged_folder
 
@@ -62,7 +65,7 @@ def test_real_videos_are_fine_and_measured(
     for name, path in real_videos.items():
         captioned(Path(shutil.copy(path, folder / name)), "a caption")
     assert exit_code(lingen, folder, "--workers", 1) == 0
-    assert "3 files (" in capsys.readouterr().out
+    assert "3 clips in 3 files; " in capsys.readouterr().out
     found = {entry["file"]: entry["found"] for entry in report(run_dir / "clips_validate")["files"]}
     # The numbers are those of ffprobe.
     bikes = found["bikes.mp4"]
@@ -70,7 +73,30 @@ def test_real_videos_are_fine_and_measured(
     assert bikes["seconds"] == pytest.approx(10.0)
     assert bikes["declared"] == {"fps": 25.0, "frames": 250, "seconds": 10.0}
     assert found["bigbuckbunny.mp4"]["frames"] == 132
-    assert (run_dir / "clips_validate" / "problems.csv").read_text() == "file,kind,reason\n"
+    assert (run_dir / "clips_validate" / "problems.csv").read_text() == "file,clip,kind,reason\n"
+
+
+def test_ctrl_c_says_that_nothing_is_lost(
+    clips: Path, lingen: Front, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lingen_kit.data.survey.validation.measure", interrupt)
+    assert exit_code(lingen, clips, "--workers", 0) == 130
+    assert capsys.readouterr().err.count("interrupted; the same command goes on where it stopped") == 1
+
+
+def test_long_lists_of_problems_are_cut_on_the_screen_alone(
+    run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("clips").mkdir()
+    for number in range(120):
+        Path(f"clips/{number:03}.mp4").touch()
+    assert exit_code(lingen, "clips", "--workers", 0) == 1
+    output = capsys.readouterr().out
+    assert output.startswith("unusable: 120 files\n") and "\n  and 20 more, in problems.csv\n" in output
+    assert len(problems(Path("clips_validate"))) == 120
 
 
 def test_each_damage_is_found(run_dir: Path, lingen: Front, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +128,7 @@ def test_each_damage_is_found(run_dir: Path, lingen: Front, capsys: pytest.Captu
     assert all(row["reason"] in output.out for row in rows if row["kind"] == "unusable")
     counts = found["counts"]
     assert counts["files"] == len(DAMAGES) == counts["fine"] + counts["warning"] + counts["unusable"]
-    assert f"{counts['unusable'] / counts['files']:.1%} of the files are unusable" in output.err
+    assert f"{counts['unusable']} of {counts['files']} files are unusable, a share of 0." in output.err
 
 
 def cut_without_encoding(source: Path, path: Path, seconds: float) -> Path:
@@ -203,21 +229,86 @@ def test_quick_finds_what_was_cut_off(clips: Path, lingen: Front) -> None:
     assert problems(Path("clips_validate"))["0.mkv"][0].startswith(("it ends early", "it cannot be decoded after"))
 
 
-def test_stretches_are_checked_and_their_file_decoded_once(clips: Path, lingen: Front) -> None:
+def test_stretches_are_checked_and_their_file_decoded_once(
+    clips: Path, lingen: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clips / "torn.mp4").write_text("<html>")
     lines = [
         {"file_name": "clips/0.mp4", "text": "inside", "start": 0.5, "end": 1.5},
-        {"file_name": "clips/0.mp4", "text": "to the end", "start": 1.0},
+        {"file_name": "./clips/0.mp4", "text": "to the end", "start": 1.0},
+        {"file_name": "clips/0.mp4", "text": "backwards", "start": 1.5, "end": 1.0},
         {"file_name": "clips/1.mp4", "text": "beyond", "start": 0.0, "end": 9.0},
         {"file_name": "clips/2.mp4", "text": "behind", "start": 3.0, "end": 4.0},
+        {"file_name": "./clips/2.mp4", "text": "behind too", "start": 4.0, "end": 5.0},
+        {"file_name": "clips/torn.mp4", "text": "one", "end": 1.0},
+        {"file_name": "clips/torn.mp4", "text": "two", "start": 1.0},
     ]
     Path("list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert exit_code(lingen, "list.jsonl", "--workers", 1) == 1
     out = Path("list_validate")
-    assert len((out / "validate.journal.jsonl").read_text().splitlines()) == 1 + 3
-    assert problems(out) == {
-        "clips/1.mp4": ["a clip ends at 9 s, and the file after 2.00 s"],
-        "clips/2.mp4": ["a clip starts at 3 s, and the file ends after 2.00 s"],
-    }
+    assert len((out / "validate.journal.jsonl").read_text().splitlines()) == 1 + 4
+    found = report(out)
+    assert found["counts"] == {"clips": 8, "good_clips": 3, "files": 4, "unusable": 3, "warning": 1, "fine": 0}
+    told = [(p["clip"], p["kind"], p["reason"][:14]) for entry in found["files"] for p in entry["problems"]]
+    assert told == [
+        (None, "unusable", "its end, 1 s, "),
+        ("clips/1.mp4#0-9", "warning", "it ends at 9 s"),
+        ("clips/2.mp4#3-4", "unusable", "it starts at 3"),
+        ("clips/2.mp4#4-5", "unusable", "it starts at 4"),
+        (None, "unusable", "it is a web pa"),
+    ]
+    output = capsys.readouterr().out
+    for name, reason in [
+        ("clips/0.mp4", "its end, 1 s, is not after its start, 1.5 s (list.jsonl, line 3)"),
+        ("clips/2.mp4#3-4", "it starts at 3 s, and the file ends after 2.00 s"),
+        ("clips/2.mp4#4-5", "it starts at 4 s, and the file ends after 2.00 s"),
+        ("clips/1.mp4#0-9", "it ends at 9 s, and the file after 2.00 s"),
+    ]:
+        assert len(re.findall(f"^  {re.escape(name)} +{re.escape(reason)}$", output, re.MULTILINE)) == 1
+    assert output.count("clips/torn.mp4") == 1 and "(file of 2 clips)\n" in output
+    assert "\n8 clips in 4 files; " in output and "\nclips  3 good, 5 unusable\n" in output
+    kept = read_index(out / "good.jsonl").clips
+    assert [(clip.start, clip.end, clip.caption) for clip in kept] == [
+        (0.5, 1.5, "inside"), (1.0, None, "to the end"), (0.0, 9.0, "beyond"),
+    ]  # fmt: skip
+
+
+def test_training_reads_the_list_of_good_clips(
+    clips: Path, lingen: Front, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clips / "1.mp4").write_bytes(b"")
+    encode(clips / "a b" / "é.mp4")
+    encode(clips / "a b" / "ignored.mp4")
+    rows = [{"file_name": f"{name}.mp4", "text": f"clip {name}", "split": "train", "score": 0.5} for name in "012"]
+    rows.append({"file_name": "a b/é.mp4", "caption": "two\u2028lines"})
+    (clips / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    before = snapshot(clips)
+    out = Path("results/sub dir")
+    out.parent.mkdir()
+    (clips.parent / "elsewhere").mkdir()
+    out.symlink_to(clips.parent / "elsewhere")
+    assert exit_code(lingen, clips, "--workers", 0, "--out", out) == 1
+    assert snapshot(clips) == before
+    command = "fit --config experiments/recipes/own_videos.yaml --data.root 'results/sub dir/good.jsonl'\n"
+    assert f"; to train on them:\n  python -m lingen_kit {command}" in capsys.readouterr().out
+    data = VideoFolder("results/sub dir/good.jsonl", frames=4, height=16, width=16, batch_size=1)
+    assert {(clip.caption, clip.attributes.get("score"), clip.attributes.get("split")) for clip in data.clips()} == {
+        ("clip 0", 0.5, "train"), ("clip 2", 0.5, "train"), ("two\u2028lines", None, None),
+    }  # fmt: skip
+    assert data.train_dataset()[0]["video"].shape[1:] == (4, 16, 16)
+    monkeypatch.chdir("/")  # from anywhere, and moved together with the clips
+    moved = clips.parent.rename(clips.parent.with_name("moved"))
+    assert len(read_index(moved / "elsewhere" / "good.jsonl").clips) == 3
+
+
+def test_a_list_of_good_clips_is_of_the_latest_check(clips: Path, lingen: Front) -> None:
+    listed = Path("clips_validate/good.jsonl")
+    assert exit_code(lingen, clips, "--workers", 0) == 0
+    assert len(listed.read_text().splitlines()) == 3
+    for path in clips.glob("*.mp4"):
+        path.write_bytes(b"")
+    assert exit_code(lingen, clips, "--workers", 0) == 1
+    assert not listed.exists()
 
 
 def test_shards_are_checked_where_they_are(clips: Path, lingen: Front) -> None:
@@ -228,6 +319,7 @@ def test_shards_are_checked_where_they_are(clips: Path, lingen: Front) -> None:
             shard.add(path, path.name)
     assert exit_code(lingen, "shards", "--workers", 1) == 1
     assert list(problems(Path("shards_validate"))) == ["00000.tar/1.mp4"]
+    assert not Path("shards_validate/good.jsonl").exists()  # no list can point into archives
     assert report(Path("shards_validate"))["counts"]["fine"] == 2
 
 
@@ -266,7 +358,7 @@ def test_images_can_be_checked(run_dir: Path, lingen: Front) -> None:
     [
         (["nowhere"], "nowhere"),
         (["clips", "--workers", "-1"], "-1 is below 0"),
-        (["clips", "--max-bad-share", "2"], "2 is not between 0 and 1"),
+        (["clips", "--max-bad-share", "2"], "2 is not between 0"),
         (["clips", "--out", "clips/results"], "inside the data"),
         (["clips", "--out", "clips/0.mp4"], "inside the data"),
         (["clips", "--timeout", "0"], "0 is not above 0"),
@@ -364,7 +456,7 @@ FINE = {
     ],
 )
 def test_the_judge(change: dict, expected: list[str]) -> None:
-    found = [f"{kind}: {reason}" for kind, reason in judge(FINE | change, Job("a.mp4", "video", False))]
+    found = [f"{kind}: {reason}" for kind, reason, _ in judge(FINE | change, Job("a.mp4", "video", False))]
     assert len(found) == len(expected)
     assert all(one.startswith(start) for one, start in zip(found, expected, strict=True)), found
 
@@ -375,7 +467,6 @@ def test_captions_and_stretches() -> None:
     assert judge_stretch(0.0, 2.05, 2.0, 12.0) == []  # a rounding of the last frame
     assert [problem.kind for problem in judge_stretch(0.0, 5.0, 2.0, 12.0)] == ["warning"]
     assert [problem.kind for problem in judge_stretch(2.0, None, 2.0, 12.0)] == ["unusable"]
-    assert [problem.kind for problem in judge_stretch(1.0, 0.5, 2.0, 12.0)] == ["unusable"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov", ".ts"])

@@ -40,7 +40,7 @@ WRONG = {
     ),
     "unknown option": (
         "filters: [{class_path: C.Motion, init_args: {min_speed: 1}}]",
-        "unknown option 'min_speed' of lingen_kit.data.curation.Motion; choose out of min_motion, max_motion",
+        "unknown option 'min_speed' of Motion; choose out of min_motion, max_motion",
     ),
     "wrong type": ("filters: [{class_path: C.Motion, init_args: {min_motion: much}}]", "min_motion"),
     "wrong choice": ("filters: [{class_path: C.SceneCuts, init_args: {detector: clever}}]", "clever"),

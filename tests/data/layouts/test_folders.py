@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lingen_kit.data.clip import is_unicode, printable, split
+from lingen_kit.data.clip import Clip, is_unicode, printable, split
+from lingen_kit.data.latent_store import ABOUT, CLIPS
 from lingen_kit.data.layouts import list_clips, listing, read_index
 from lingen_kit.data.layouts.collect import MAX_CAPTION
 from tests.data.layouts.conftest import Fill, write_lines
@@ -213,7 +214,7 @@ def test_class_folders_caption_images_only(fill: Fill) -> None:
         "red_panda/2.jpg": "red panda",
     }
     assert index.layout == (
-        "images in 2 folders, whose names are the captions, as in a Hugging Face ImageFolder: 3 images"
+        "images in 2 folders, whose names are the captions, as in a Hugging Face ImageFolder: 3 images, 1 not usable"
     )
     assert [Path(path).name for path, _ in index.unusable] == ["a.mp4"]
     with pytest.raises(ValueError, match="the one clip in"):
@@ -274,11 +275,44 @@ def test_roots_that_are_nothing_are_refused(tmp_path: Path, name: str, message: 
         read_index(tmp_path / name)
 
 
+@pytest.mark.parametrize("captions", [True, False])
+def test_files_of_the_other_kind_are_pointed_at(fill: Fill, captions: bool) -> None:
+    root = fill("a.png", "b.jpg", captions=captions)
+    with pytest.raises(
+        ValueError, match=r"no video, and 2 images; .*--data lingen_kit\.data\.ImageFolder.*--kinds image"
+    ):
+        read_index(root)
+    (root / "b.jpg").unlink()
+    (root / "a.png").rename(root / "a.mp4")
+    with pytest.raises(
+        ValueError, match=r"no image, and 1 video; .*--data lingen_kit\.data\.VideoFolder.*--kinds video"
+    ):
+        read_index(root, ("image",))
+
+
+def test_a_cache_of_latents_is_pointed_at(fill: Fill) -> None:
+    cache = fill("parts/latents-0-00000.safetensors", captions=False)
+    (cache / ABOUT).write_text("{}")
+    write_lines(cache / CLIPS, {"name": "a.mp4", "caption": "one"})
+    with pytest.raises(
+        ValueError, match=r"is a cache that data precompute wrote.*--data lingen_kit\.data\.CachedLatents"
+    ):
+        list_clips(cache)
+
+
 def test_a_table_in_a_folder_without_captions_is_pointed_out(fill: Fill) -> None:
     root = fill("a.mp4", captions=False)
     write_lines(root / "curated.jsonl", {"file_name": "a.mp4", "text": "one"})
     with pytest.raises(ValueError, match=r"to use the table curated\.jsonl in it, set data\.root to that file"):
         read_index(root)
+
+
+def test_a_stretch_ends_with_its_file() -> None:
+    path = Path("a.mp4")
+    assert Clip(path, "a.mp4", "x").seconds(8.0) == 8.0
+    assert Clip(path, "a.mp4#2-5", "x", 2.0, 5.0).seconds(8.0) == 3.0
+    assert Clip(path, "a.mp4#6-9", "x", 6.0, 9.0).seconds(8.0) == 2.0
+    assert Clip(path, "a.mp4#9-", "x", 9.0).seconds(8.0) == -1.0
 
 
 def test_clips_are_listed_where_none_is_usable(fill: Fill) -> None:

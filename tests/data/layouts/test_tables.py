@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from lingen_kit.data.clip import Index, split
-from lingen_kit.data.layouts import read_index
+from lingen_kit.data.layouts import list_clips, read_index
 from lingen_kit.data.layouts.tables import number_or_text
 from lingen_kit.errors import MissingPackage
 from tests.data.layouts.conftest import Fill, write_lines
@@ -152,7 +152,7 @@ def test_bad_rows_cost_their_clip_only(fill: Fill, tmp_path: Path) -> None:
     said = [reason for _, reason in index.unusable]
     assert said[:14] == [
         "no caption: its text is longer than 20,000 characters (metadata.jsonl, line 2)",
-        "no caption (metadata.jsonl, line 3)",
+        "no caption: its text is null (metadata.jsonl, line 3)",
         "no caption: its text is no text: 3 (metadata.jsonl, line 4)",
         "its end, 1.5 s, is not after its start, 2 s (metadata.jsonl, line 5)",
         "its start is 'soon', which is no number of seconds (metadata.jsonl, line 6)",
@@ -178,6 +178,54 @@ def test_bad_rows_cost_their_clip_only(fill: Fill, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("word", ["NaN", "nan", "None", "null", "<NA>", "<na>", " nan "])
+def test_words_for_nothing_are_no_captions(fill: Fill, suffix: str, word: str) -> None:
+    root = fill("a.mp4", "b.mp4", captions=False)
+    write_table(
+        root / f"metadata{suffix}",
+        [{"file_name": "a.mp4", "text": word}, {"file_name": "b.mp4", "text": "Nan, my aunt"}],
+    )
+    index = read_index(root)
+    assert captions(index) == [("b.mp4", "Nan, my aunt")]
+    assert reasons(index)["a.mp4"].startswith(f"no caption: its text is {word.strip()!r}, which stands for none (")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_values_for_nothing_are_no_captions(fill: Fill, suffix: str) -> None:
+    root = fill("a.mp4", captions=False)
+    write_table(root / f"metadata{suffix}", [{"file_name": "a.mp4", "text": float("nan")}])
+    assert reasons(list_clips(root))["a.mp4"].startswith("no caption: its text is no text: nan (")
+    write_table(root / f"metadata{suffix}", [{"file_name": "a.mp4", "text": None}])
+    assert reasons(list_clips(root))["a.mp4"].startswith("no caption: its text is null (")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_spreadsheets_have_separators_of_their_own(fill: Fill, separator: str) -> None:
+    root = fill("a.mp4", "b.mp4", captions=False)
+    rows = [["path", "text", "start"], ["a.mp4", "one, two", "1.5"], ["b.mp4", "three", ""], ["b.mp4", "four", "", ""]]
+    (root / "list.csv").write_text("".join(separator.join(row) + "\n" for row in rows))
+    for given in (root, root / "list.csv"):
+        index = read_index(given)
+        assert captions(index) == [("a.mp4#1.5-", "one, two"), ("b.mp4", "three")]
+        assert ("semicolon" if separator == ";" else "tab") in index.unusable[0][1]
+
+
+def test_a_file_has_one_path_however_rows_spell_it(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill("in/a.mp4", captions=False)
+    names = ["in/a.mp4", "./in/a.mp4", "in/./a.mp4", "in//a.mp4", str(root / "in/a.mp4")]
+    rows = [{"file_name": name, "text": "x", "start": 2 * i, "end": 2 * i + 1} for i, name in enumerate(names)]
+    bad = [{"file_name": name, "text": ""} for name in names]
+    write_lines(root / "list.jsonl", *rows, *bad)
+    for given in (root / "list.jsonl", Path("list.jsonl"), Path("../clips/list.jsonl")):
+        monkeypatch.chdir(root)
+        index = read_index(given)
+        [path] = {str(clip.path) for clip in index.clips}
+        assert {place for place, _ in index.unusable} == {path}
+        assert {clip.file_name for clip in index.clips} == {"in/a.mp4"}
+        assert index.layout.endswith(": 5 clips of 1 video, 5 not usable")
+
+
 def test_a_manifest_may_name_files_anywhere(fill: Fill, tmp_path: Path) -> None:
     root = fill("a.mp4", "b.mp4", captions=False)
     (tmp_path / "lists").mkdir()
@@ -196,7 +244,7 @@ def test_a_manifest_may_name_files_anywhere(fill: Fill, tmp_path: Path) -> None:
     ]
     assert all(clip.path.samefile(root / clip.path.name) for clip in index.clips)
     assert reasons(index) == {"gone.mp4": "there is no such file (kept.jsonl, line 4)"}
-    assert index.layout == "the clips that kept.jsonl lists: 3 clips of 2 videos"
+    assert index.layout == "the clips that kept.jsonl lists: 3 clips of 2 videos, 1 not usable"
     inside = write_lines(root / "kept.jsonl", {"file_name": str(root / "b.mp4"), "text": "three"})
     assert [clip.name for clip in read_index(inside).clips] == ["b.mp4"]
 
@@ -252,7 +300,7 @@ def test_open_sora_csv(fill: Fill, tmp_path: Path) -> None:
         "no caption: its text is empty (meta.csv, line 7)",
     ]
     assert index.unusable[0][0] == f"{root / 'meta.csv'}, line 6"
-    assert index.layout == "meta.csv, a table as Open-Sora has it: 3 videos"
+    assert index.layout == "meta.csv, a table as Open-Sora has it: 3 videos, 2 not usable"
     (root / "other.csv").write_text("path,text\na.mp4,one\n")
     with pytest.raises(ValueError, match=r"holds 2 tables of clips; set data\.root to one of them: .*meta.*other\.csv"):
         read_index(root)

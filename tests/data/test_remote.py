@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import webdataset
 
-from lingen_kit.data.layouts import read_index, remote, write_shard_index
-from lingen_kit.data.layouts.remote import CannotFetch, NotThere, cache_folder, cached_path, fetch
+from lingen_kit.data import remote
+from lingen_kit.data.layouts import read_index, write_shard_index
 from lingen_kit.data.media import UnreadableVideo, open_bytes
+from lingen_kit.data.remote import CannotFetch, NotThere, cache_folder, cached_path, fetch
 from lingen_kit.errors import MissingPackage
 
 
