@@ -26,7 +26,10 @@ SIZES = {"frames": 8, "height": 32, "width": 32, "fps": 8.0}
 OF_IMAGES = ("lingen_kit.data.ImageFolder", "lingen_kit.data.TorchvisionImages")
 """The kit's data modules whose clips have one frame by default."""
 
-TRAINING = ("optimizer", "trainable", "warmup_steps", "schedule_steps", "final_lr_ratio", "caption_dropout", "seed")
+TRAINING = (
+    *("optimizer", "trainable", "warmup_steps", "schedule_steps", "final_lr_ratio", "caption_dropout"),
+    *("context_parallel", "compile", "seed"),
+)
 """Options of the training task that no pipeline has."""
 
 _NONE = re.compile(r"^(--[\w.]+)=None$")

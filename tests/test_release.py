@@ -232,7 +232,10 @@ def _with_mixer(path: str) -> Callable[[Path], None]:
         (lambda folder: _change(folder, class_path="lingen_kit.models.TAE"), "is a TAE and no text-to-video"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (_truncate, "may be truncated"),
-        (_with_mixer("my_mixers.Waves"), "needs my_mixers.Waves, and there is no module my_mixers here.*PYTHONPATH"),
+        (
+            _with_mixer("mixers_of_mine.Waves"),
+            "needs mixers_of_mine.Waves, and there is no module mixers_of_mine here.*PYTHONPATH",
+        ),
         (_with_mixer("lingen_kit.mixers.Waves"), "lingen_kit.mixers has no Waves"),
     ],
     ids=[

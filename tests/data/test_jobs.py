@@ -19,7 +19,6 @@ from lingen_kit.data.media import FilePart
 from tests.data.errands import do
 
 SQUARES = {f"number {i}": ("square", i) for i in range(20)}
-COUNT = 120  # of slow jobs: the run must not be through before a busy machine gets to kill it
 
 
 @pytest.fixture
@@ -221,7 +220,7 @@ def members(session: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_killed_goes_on(tmp_path: Path, how: signal.Signals) -> None:
-    first = start(tmp_path, "slow square", COUNT)
+    first = start(tmp_path, "slow square", 40)
     wait_for(lambda: count_lines(tmp_path / "j") > 8)
     if how is signal.SIGINT:
         os.killpg(first.pid, how)  # as Ctrl-C does
@@ -230,16 +229,16 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, how: signal.Signals) -> N
     first.communicate(timeout=10)
     wait_for(lambda: not members(first.pid), 10)
     done = count_lines(tmp_path / "j") - 1
-    assert 8 <= done < COUNT
+    assert 8 <= done < 40
 
-    second = start(tmp_path, "slow square", COUNT)
-    output, errors = second.communicate(timeout=60)
-    assert output.strip() == str([i**2 for i in range(COUNT)]), errors
-    assert f"{COUNT}/{COUNT}" in errors
+    second = start(tmp_path, "slow square", 40)
+    output, errors = second.communicate(timeout=30)
+    assert output.strip() == str([i**2 for i in range(40)]), errors
+    assert f"{40}/40" in errors
     # Each worker may have been in the middle of one when the run was killed.
-    assert COUNT <= len((tmp_path / "ledger").read_text().splitlines()) <= COUNT + 2
+    assert 40 <= len((tmp_path / "ledger").read_text().splitlines()) <= 42
     keys = [line["key"] for line in lines(tmp_path / "j")[1:]]
-    assert sorted(keys) == sorted(f"item {i}" for i in range(COUNT))
+    assert sorted(keys) == sorted(f"item {i}" for i in range(40))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

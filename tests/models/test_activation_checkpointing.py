@@ -43,7 +43,7 @@ def test_gradients_are_the_same_and_less_is_kept() -> None:
 def test_only_training_computes_blocks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(
-        "lingen_kit.models.denoiser.checkpoint", lambda block, x, *rest, use_reentrant: calls.append(block) or x
+        "lingen_kit.models.denoiser.checkpoint", lambda block, x, *rest, **options: calls.append(block) or x
     )
     model = Denoiser(3, 8, (2, 4, 4), dim=16, depth=5, mixer=SelfAttention, checkpoint_every=2)
     inputs = torch.randn(1, 3, 2, 4, 4), torch.tensor([0.3]), torch.randn(1, 2, 8), torch.ones(1, 2, dtype=torch.bool)
