@@ -130,7 +130,7 @@ class TextToVideoPipeline(nn.Module):
                 return moved
             return rescale(self.objective, moved, conditional, x, t.expand(len(x)), sampler.guidance_rescale)
 
-        return self.autoencoder.decode(sampler(self.objective, velocity, noise))
+        return self.autoencoder.decode(sampler(self.objective, velocity, noise), size[0])
 
     def _velocity(self, x: Tensor, t: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """The velocity that the denoiser predicts at `x` `(B, C, T, H, W)` and a time."""

@@ -42,7 +42,10 @@ PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype]] = {
 """The trainer's precisions: dtype of the weights, dtype of the products."""
 
 TRACED_TOKENS = 2048
-"""Tokens of the largest step that is traced; beyond, three smaller ones are extrapolated."""
+"""Tokens of the largest step that is traced in a narrow model; beyond, three smaller ones are extrapolated."""
+
+TRACED_WIDTHS = 8
+"""The same for a wide one, in tokens per channel: with fewer tokens the peak may be one of weights alone."""
 
 
 class Task(Protocol):
@@ -213,20 +216,21 @@ def loss(task: Task, size: Grid, batch: int, text_tokens: int, autocast: torch.d
 
 
 class _Steps(NamedTuple):
-    """Three small steps: of one video of `near` tokens, of two of them, of one of `far` tokens."""
+    """Three small steps: of two videos of `near` tokens, of three of them, of two of `far` tokens."""
 
     near: int
     far: int
-    one: Peaks
     two: Peaks
+    three: Peaks
     longer: Peaks
 
     def at(self, batch: int, tokens: int) -> Peaks:
         """A batch of videos of so many tokens."""
-        nothing, video = self.one.line(self.two, -1), self.one
+        nothing = self.two.line(self.three, -2)
+        video = nothing.line(self.two, 1 / 2)
         if tokens != self.near:
             share = (tokens - self.near) / (self.far - self.near)
-            video = self.one.line(self.longer, share)
+            video = video.line(nothing.line(self.longer, 1 / 2), share)
         return nothing.line(video, batch)
 
 
@@ -241,17 +245,18 @@ class Activations:
         """Bytes that a step holds beyond weights, gradients and optimizer; arguments as for `trace_step`."""
         denoiser = task.pipeline.denoiser
         tokens = math.prod(denoiser.grid(size))
-        if batch * tokens <= TRACED_TOKENS:
+        limit = max(TRACED_TOKENS, TRACED_WIDTHS * denoiser.dim)
+        if batch * tokens <= limit:
             return round(max(_at_depth(task, size, batch, text_tokens, precision)))
-        small, large = (_shrink(denoiser, size, TRACED_TOKENS // share) for share in (4, 2))
+        small, large = (_shrink(denoiser, size, limit // share) for share in (4, 2))
         encoder = str(task.pipeline.text_encoder)
         model = (str(denoiser.blocks), denoiser.checkpoint_every, encoder, text_tokens, precision)
         key = (*model, size if small == large else None)
         if key not in self._traced:
             near, far = (math.prod(denoiser.grid(some)) for some in (small, large))
-            one, two = (_at_depth(task, small, videos, text_tokens, precision) for videos in (1, 2))
-            longer = _at_depth(task, large, 1, text_tokens, precision) if far > near else one
-            self._traced[key] = _Steps(near, far, one, two, longer)
+            two, three = (_at_depth(task, small, videos, text_tokens, precision) for videos in (2, 3))
+            longer = _at_depth(task, large, 2, text_tokens, precision) if far > near else two
+            self._traced[key] = _Steps(near, far, two, three, longer)
         return round(max(self._traced[key].at(batch, tokens)))
 
 

@@ -40,7 +40,7 @@ class Pooled(Autoencoder):
     def encode(self, video: Tensor) -> Tensor:
         return self.conv(video)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, frames: int | None = None) -> Tensor:
         return latents[:, :3].repeat_interleave(2, 3).repeat_interleave(2, 4).clamp(-1, 1)
 
     def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
