@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lingen_kit.config import build_pipeline
 from lingen_kit.models.embeddings import FactorizedPosition, resize_table
-from lingen_kit.models.weights import read_torch_file, weights_follow
+from lingen_kit.models.weights import check_weights, read_torch_file, weights_follow
 from lingen_kit.pipeline import TextToVideoPipeline
 
 CONFIG_KEY = "lingen_kit_config"
@@ -46,16 +46,8 @@ def check_fits(weights: dict[str, Tensor], path: str | Path, module: nn.Module) 
     Raises:
         ValueError: If names or shapes differ.
     """
-    states = weights, module.state_dict()
-    stored, wanted = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
-    differing = [name for name in stored | wanted if stored.get(name) != wanted.get(name)]
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"checkpoint {path} is of another model: {len(differing)} of {len(wanted)} tensors differ, the first is "
-            f"{name} ({stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in the model). "
-            "Use the configuration that it was trained with: config.yaml in its run folder"
-        )
+    remedy = "Use the configuration that it was trained with: config.yaml in its run folder"
+    check_weights(weights, module, f"checkpoint {path} is of another model", remedy)
 
 
 def resize_tables(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:

@@ -1,15 +1,13 @@
 """Building the model of an exported folder."""
 
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from lingen_kit.checkpoint import load_pipeline
 from lingen_kit.config import build_pipeline
 from lingen_kit.models.weights import load_weights, weights_follow
 from lingen_kit.pipeline import TextToVideoPipeline
 from lingen_kit.release.folder import read_release
+from lingen_kit.release.options import check_importable
 
 PIPELINE = f"{TextToVideoPipeline.__module__}.{TextToVideoPipeline.__qualname__}"
 
@@ -41,33 +39,3 @@ def load_model(path: str | Path) -> TextToVideoPipeline:
         raise ValueError(f"model {path}: it cannot be built from its config.json: {error}") from error
     load_weights(pipeline, path)
     return pipeline.eval()
-
-
-def check_importable(options: dict[str, Any], what: str) -> None:
-    """Import the classes that options name, which may be the user's own.
-
-    Raises:
-        ValueError: If one is not there; the message starts with `what` needs it.
-    """
-    for path in class_paths(options):
-        module, _, name = path.rpartition(".")
-        try:
-            there = hasattr(import_module(module), name)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"{what} needs {path}, and there is no module {error.name} here: install it, or put the folder that "
-                "holds it on PYTHONPATH"
-            ) from error
-        if not there:
-            raise ValueError(f"{what} needs {path}, and {module} has no {name} here: it may be another version")
-
-
-def class_paths(options: Any) -> Iterator[str]:
-    """The class paths anywhere in a model's options."""
-    if isinstance(options, dict):
-        if isinstance(options.get("class_path"), str):
-            yield options["class_path"]
-        options = list(options.values())
-    if isinstance(options, list):
-        for value in options:
-            yield from class_paths(value)

@@ -33,6 +33,7 @@ from lingen_kit.models.fingerprint import fingerprint
 from lingen_kit.parallel import context_group, context_parallel, split_time
 from lingen_kit.pipeline import DenoiserFactory, TextToVideoPipeline
 from lingen_kit.tasks.fsdp2 import FSDP2, shard
+from lingen_kit.tasks.schedule import warmup_cosine
 
 
 class TextToVideo(LightningModule):
@@ -293,12 +294,7 @@ class TextToVideo(LightningModule):
 
     def learning_rate_ratio(self, step: int) -> float:
         """Learning rate at `step` over its peak."""
-        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        if self.schedule_steps <= 0:
-            return warmup
-        progress = min(1.0, max(0, step - self.warmup_steps) / max(1, self.schedule_steps - self.warmup_steps))
-        cosine = (1 + math.cos(math.pi * progress)) / 2
-        return warmup * (self.final_lr_ratio + (1 - self.final_lr_ratio) * cosine)
+        return warmup_cosine(step, self.warmup_steps, self.schedule_steps, self.final_lr_ratio)
 
 
 def compile_each(modules: Iterable[torch.nn.Module]) -> None:
