@@ -13,8 +13,8 @@ VENV ?= .venv
 ARGS ?=
 # Two workers: each pays the imports of torch and lightning once, side by side. 0 runs the tests in one process.
 WORKERS ?= 2
-# `data_resume` takes minutes, and the other files named data_ are parts of benchmarks/data.py.
-BENCH ?= $(filter-out benchmarks/gpu_report.py benchmarks/data_%.py,$(wildcard benchmarks/*.py))
+# `data_resume` and `kills` take minutes, and the other files named data_ are parts of benchmarks/data.py.
+BENCH ?= $(filter-out benchmarks/gpu_report.py benchmarks/data_%.py benchmarks/kills.py,$(wildcard benchmarks/*.py))
 
 BIN := $(VENV)/bin
 CODE := $(wildcard lingen_kit callbacks eval tests benchmarks)
