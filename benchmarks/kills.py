@@ -137,7 +137,7 @@ class Child:
             RuntimeError: If it failed.
         """
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        if code not in (0, -signal.SIGKILL):
+        if code:
             raise RuntimeError(f"fit ended with {code}:\n{self.log.read_text()[-3000:]}")
 
     def kill(self, seconds: float) -> bool:
