@@ -16,8 +16,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
 from importlib import metadata
 from itertools import groupby
 from pathlib import Path
@@ -43,12 +43,16 @@ def compare_all(dtypes: Sequence[torch.dtype]) -> Iterator[Row]:
             yield from compare(case, dtype)
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Keep every error as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*asdict(rows[0]), "passed"], lineterminator="\n")
+def write_rows(rows: Iterable[Row], path: Path) -> list[Row]:
+    """Keep every error as CSV, each as it comes: compiling kernels takes minutes, and a crash must not lose them."""
+    kept = []
+    with path.open("w", newline="", encoding="utf-8", buffering=1) as file:
+        writer = csv.DictWriter(file, [*(f.name for f in fields(Row)), "passed"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) | {"passed": row.passed} for row in rows)
+        for row in rows:
+            writer.writerow(asdict(row) | {"passed": row.passed})
+            kept.append(row)
+    return kept
 
 
 def parity_table(rows: Sequence[Row]) -> list[str]:
@@ -59,7 +63,9 @@ def parity_table(rows: Sequence[Row]) -> list[str]:
         native = max((row.native_error for row in members if row.native_error is not None), default=None)
         kernel = max((row.kernel_error for row in members if row.kernel_error is not None), default=None)
         failed = [row.tensor for row in members if row.native_error is not None and not row.passed]
-        if failed:
+        if failed and members[0].skipped:
+            verdict = f"**fails**: {members[0].skipped}"
+        elif failed:
             verdict = f"**differs** in {', '.join(failed)}"
         elif kernel is None:
             verdict = f"skipped: {members[0].skipped}"
@@ -119,8 +125,7 @@ def main(words: Sequence[str] | None = None) -> None:
     out: Path = options.out or ROOT / "docs" / "results" / f"{'gpu' if cuda else 'cpu'}-{slug}"
     out.mkdir(parents=True, exist_ok=True)
 
-    rows = list(compare_all([torch.float32, torch.bfloat16]))
-    write_rows(rows, out / "parity.csv")
+    rows = write_rows(compare_all([torch.float32, torch.bfloat16]), out / "parity.csv")
     compared = time.monotonic() - start
     left = 60 * options.minutes - compared
     bench = run_bench(out, cuda, left) if left > 10 else "skipped: no time was left"

@@ -75,8 +75,8 @@ class Row:
         dtype: Name of the dtype.
         tensor: `y`, or `d` and the name of an input.
         native_error: Error of the torch path.
-        kernel_error: Error of the kernel.
-        skipped: Why the kernel did not run; empty if it did.
+        kernel_error: Error of the kernel; NaN if it failed.
+        skipped: Why the kernel did not run, or with what it failed; empty if it did.
     """
 
     case: str
@@ -112,13 +112,15 @@ def compare(case: Case, dtype: torch.dtype) -> Iterator[Row]:
     exact = {key: value.detach().double().requires_grad_() for key, value in inputs.items()}
     truth = _outputs_and_gradients(case, exact, case.native)
     native = _outputs_and_gradients(case, inputs, case.native)
-    kernel, skipped = {}, ""
+    kernel, skipped, failed = {}, "", False
     try:
         kernel = _outputs_and_gradients(case, inputs, case.backend)
     except (MissingPackage, ValueError) as error:
         skipped = str(error).partition(": ")[2]
+    except RuntimeError as error:  # a kernel that knows itself to be wrong on this machine raises this
+        skipped, failed = " ".join(str(error).split()), True
     for tensor, value in truth.items():
-        kernel_error = _distance(kernel[tensor], value) if kernel else None
+        kernel_error = _distance(kernel[tensor], value) if kernel else float("nan") if failed else None
         yield Row(case.name, case.backend, name, tensor, _distance(native[tensor], value), kernel_error, skipped)
 
 

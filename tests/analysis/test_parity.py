@@ -42,6 +42,19 @@ def test_a_missing_kernel_leaves_the_torch_path() -> None:
     assert rows[0].skipped == "kernel is not installed"
 
 
+def test_a_kernel_that_fails_is_told_and_ends_nothing() -> None:
+    def square(x: torch.Tensor, backend: str) -> torch.Tensor:
+        if backend == "kernel":
+            raise RuntimeError("wrong results with\nthis compiler")
+        return x.square()
+
+    rows = list(compare(Case("square", "kernel", square, {"x": (4,)}, device="cpu"), torch.float32))
+    assert [(row.tensor, row.passed, row.skipped) for row in rows] == [
+        ("y", False, "wrong results with this compiler"),
+        ("dx", False, "wrong results with this compiler"),
+    ]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 def test_without_a_gpu_its_kernels_are_skipped() -> None:
     (row,) = compare(next(case for case in CASES if case.device == "cuda"), torch.bfloat16)
