@@ -112,15 +112,15 @@ def compare(case: Case, dtype: torch.dtype) -> Iterator[Row]:
     exact = {key: value.detach().double().requires_grad_() for key, value in inputs.items()}
     truth = _outputs_and_gradients(case, exact, case.native)
     native = _outputs_and_gradients(case, inputs, case.native)
-    kernel, skipped, failed = {}, "", False
+    kernel, skipped, without = {}, "", None
     try:
         kernel = _outputs_and_gradients(case, inputs, case.backend)
     except (MissingPackage, ValueError) as error:
         skipped = str(error).partition(": ")[2]
     except RuntimeError as error:  # a kernel that knows itself to be wrong on this machine raises this
-        skipped, failed = " ".join(str(error).split()), True
+        skipped, without = " ".join(str(error).split()), float("nan")
     for tensor, value in truth.items():
-        kernel_error = _distance(kernel[tensor], value) if kernel else float("nan") if failed else None
+        kernel_error = _distance(kernel[tensor], value) if kernel else without
         yield Row(case.name, case.backend, name, tensor, _distance(native[tensor], value), kernel_error, skipped)
 
 
