@@ -2,6 +2,7 @@
 
 from callbacks.checkpoint import AtomicCheckpointIO, Checkpoint, RunConfig
 from callbacks.ema import EMA
+from callbacks.evaluation import Evaluation
 from callbacks.guard import Guard
 from callbacks.interrupt import Interrupt
 from callbacks.log_reconstructions import LogReconstructions
@@ -16,6 +17,7 @@ __all__ = [
     "EMA",
     "AtomicCheckpointIO",
     "Checkpoint",
+    "Evaluation",
     "Guard",
     "Interrupt",
     "LogReconstructions",

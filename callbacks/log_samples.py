@@ -7,12 +7,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
-from callbacks.sampling import averaged_weights, clip_fps, sample_videos
+from callbacks.sampling import averaged_weights, clip_fps, sample_videos, show_video
 from eval.video_metrics import score_video
-from lingen_kit.video import contact_sheet, gif_bytes, grid, to_uint8, write_mp4, write_png
+from lingen_kit.video import contact_sheet, grid, to_uint8, write_mp4, write_png
 
 __all__ = ["LogSamples"]
 
@@ -169,7 +168,7 @@ class LogSamples(Callback):
                 write_png(paths[1], contact_sheet(videos, self._prompts))
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    _show(logger, tiled, fps, trainer.global_step)
+                    show_video(logger, "samples", tiled, fps, trainer.global_step)
         return _mean_quality(videos, fps) if self.metrics else {}
 
     def _paths(self, trainer: Trainer) -> list[Path]:
@@ -191,14 +190,3 @@ def _captions(batch: Any) -> list[str]:
 def _mean_quality(videos: Tensor, fps: float) -> dict[str, float]:
     scores = [score_video(to_uint8(video), fps) for video in videos]
     return {f"quality/{name}": sum(score[name] for score in scores) / len(scores) for name in scores[0]}
-
-
-def _show(logger: TensorBoardLogger, video: Tensor, fps: float, step: int) -> None:
-    """Show a video on TensorBoard as a GIF; `SummaryWriter.add_video` does the same but needs moviepy."""
-    image = Summary.Image(
-        height=video.shape[2],
-        width=video.shape[3],
-        colorspace=3,
-        encoded_image_string=gif_bytes(video, min(fps, 100.0), min_side=256),
-    )
-    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag="samples", image=image)]), step)

@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from callbacks.ema import EMA
+from lingen_kit.video import gif_bytes
 
-__all__ = ["averaged_weights", "clip_fps", "eval_mode", "sample_videos"]
+__all__ = ["averaged_weights", "clip_fps", "eval_mode", "sample_videos", "show_video"]
 
 
 def sample_videos(
@@ -99,6 +102,17 @@ def clip_fps(trainer: Trainer, fps: float | None) -> float:
     if found is None:
         raise ValueError("the data module has no fps; give the callback fps, such as fps: 8")
     return float(found)
+
+
+def show_video(logger: TensorBoardLogger, tag: str, video: Tensor, fps: float, step: int) -> None:
+    """Show a video `(C, T, H, W)` on TensorBoard as a GIF; `SummaryWriter.add_video` also does, but needs moviepy."""
+    image = Summary.Image(
+        height=video.shape[2],
+        width=video.shape[3],
+        colorspace=3,
+        encoded_image_string=gif_bytes(video, min(fps, 100.0), min_side=256),
+    )
+    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class Metric(ABC):
             what the benchmark asks for; else the name ends in what was used, such as `subject_consistency/lite`.
     """
 
-    names: ClassVar[tuple[str, ...]] | tuple[str, ...]
+    names: tuple[str, ...]
 
     @abstractmethod
     def observe(self, video: VideoFacts) -> Observer:

@@ -63,6 +63,17 @@ class Suite(ABC):
         """What to sample and score; empty for a suite that takes videos of any prompt."""
         return ()
 
+    def prompt_of(self, text: str) -> Prompt:
+        """What the suite knows of a text.
+
+        Raises:
+            ValueError: If only the suite's own prompts will do and it is none of them.
+        """
+        found = next((prompt for prompt in self.prompts() if prompt.text == text), None)
+        if found is None and self.fixed_prompts:
+            raise ValueError(f"{text!r} is no prompt of {self.name}")
+        return found or Prompt(text)
+
     def summarize(self, scores: Mapping[str, Sequence[tuple[Prompt, Score]]]) -> Summary:
         """The table.
 

@@ -1,12 +1,11 @@
 """`sample`: videos for prompts from a checkpoint, with no trainer and no other file."""
 
 import argparse
-import json
-import re
 import sys
 from pathlib import Path
 
 from lingen_kit.commands.options import device, number, positive, share
+from lingen_kit.commands.sampling import METADATA, Wish, write_samples
 
 METHODS = ["euler", "heun", "ddim", "dpmpp_2m"]
 SCHEDULES = ["uniform", "linear_quadratic", "karras"]
@@ -22,35 +21,31 @@ def main(verb: str, arguments: list[str]) -> None:
     import torch  # after the options are known to be good: importing it takes seconds
 
     from lingen_kit.release.loading import load_model
-    from lingen_kit.video import contact_sheet, write_gif, write_mp4, write_png
+    from lingen_kit.video import contact_sheet, write_png
 
     pipeline = load_model(options.ckpt).to(device(options.device))
     sampler = pipeline.sampler.changed(**{name: getattr(options, name) for name in vars(pipeline.sampler)})
     fps = options.fps or pipeline.fps
     out = _output_folder(options.out)
+    wishes = list(enumerate(map(Wish, prompts, seeds, negative)))
+    size = {name: getattr(options, name) for name in ("frames", "height", "width")}
     shown: list[tuple[torch.Tensor, str]] = []
-    for start in range(0, len(prompts), options.batch_size):
-        batch = prompts[start : start + options.batch_size]
-        with torch.autocast(pipeline.device.type, torch.bfloat16, enabled=pipeline.device.type == "cuda"):
-            videos = pipeline(
-                batch,
-                negative_prompts=negative[start : start + options.batch_size],
-                frames=options.frames,
-                height=options.height,
-                width=options.width,
-                sampler=sampler,
-                seed=seeds[start : start + options.batch_size],
-            ).cpu()
-        out.mkdir(parents=True, exist_ok=True)  # only now: a call that fails leaves nothing behind
-        with (out / "metadata.jsonl").open("a", encoding="utf-8") as metadata:
-            for i, (video, prompt) in enumerate(zip(videos, batch, strict=True), start):
-                path = out / f"{i:04d}_{_slug(prompt)}.{options.format}"
-                {"mp4": write_mp4, "gif": write_gif}[options.format](path, video, fps)
-                record = {"file_name": path.name, "text": prompt, "seed": seeds[i], "ckpt": str(options.ckpt)}
-                record |= vars(sampler) | ({"negative_prompt": negative[i]} if negative[i] else {})
-                metadata.write(json.dumps(record, ensure_ascii=False) + "\n")
-        shown += list(zip(videos, batch, strict=True))[: options.sheet_rows - len(shown)]
-        print(f"{min(start + options.batch_size, len(prompts))}/{len(prompts)} videos", file=sys.stderr)
+    written = write_samples(
+        pipeline,
+        wishes,
+        out,
+        options={**size, "sampler": sampler},
+        record={"ckpt": str(options.ckpt), **vars(sampler)},
+        fps=fps,
+        batch_size=options.batch_size,
+        format=options.format,
+    )
+    for done, sample in enumerate(written, 1):
+        if sample.problem:
+            raise ValueError(f"{sample.wish.prompt!r}, seed {sample.wish.seed}: {sample.problem}")
+        shown += [(sample.video, sample.wish.prompt)] * (len(shown) < options.sheet_rows)
+        if done % options.batch_size == 0 or done == len(wishes):
+            print(f"{done}/{len(wishes)} videos", file=sys.stderr)
     sheet = out / "sheet.png"
     write_png(sheet, contact_sheet(torch.stack([video for video, _ in shown]), [prompt for _, prompt in shown]))
     print(f"videos and metadata.jsonl in {out}\ncontact sheet     {sheet}")
@@ -122,7 +117,7 @@ def _output_folder(wanted: Path | None) -> Path:
     if wanted is None:
         taken = [int(path.name) for path in Path("samples").glob("*") if path.name.isdecimal()]
         wanted = Path("samples") / f"{max(taken, default=-1) + 1:03d}"
-    if (wanted / "metadata.jsonl").exists():
+    if (wanted / METADATA).exists():
         raise ValueError(f"--out {wanted} already holds a metadata.jsonl, which would be lost; name another folder")
     return wanted
 
@@ -151,8 +146,3 @@ def _negative_prompts(options: argparse.Namespace, prompts: int) -> list[str]:
             f"--negative_prompt is given {len(given)} times for {prompts} prompts: give it once, or {prompts} times"
         )
     return given * prompts if len(given) == 1 else given
-
-
-def _slug(prompt: str) -> str:
-    """A file name's worth of a prompt; the whole prompt is in metadata.jsonl."""
-    return re.sub(r"\W+", "_", prompt.lower()).strip("_")[:60] or "empty"

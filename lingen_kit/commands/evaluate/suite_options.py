@@ -1,0 +1,60 @@
+"""A suite from its name and options, with its types checked as a config's are."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from jsonargparse import ArgumentError
+
+from eval.suite import Suite
+from lingen_kit.parse_errors import ExplainingParser, condense
+
+
+def build_suite(name: str, words: Sequence[str], *, grammar: Mapping[str, Any]) -> Suite:
+    """Build a suite.
+
+    Args:
+        name: A suite of the kit, such as `ShapeBench`, in any case, or the class path of another.
+        words: Its options, such as `--suite.num=32`; `--suite.help` prints them and ends the process.
+        grammar: What a checkpoint was trained on; a suite with options of these names takes it as their default.
+
+    Raises:
+        ValueError: If there is no such suite, or an option is unknown or wrong.
+    """
+    chosen = _class(name)
+    parser = ExplainingParser(exit_on_error=False)
+    parser.add_class_arguments(chosen, "suite")
+    if "--suite.help" in words:
+        print(f"options of {chosen.__name__}:\n{parser.format_help()}")
+        sys.exit(0)
+    known = signature(chosen).parameters
+    defaults = [f"--suite.{option}={value}" for option, value in grammar.items() if option in known]
+    try:
+        config = parser.parse_args([*defaults, *words])
+        return parser.instantiate(config).suite
+    except (ArgumentError, argparse.ArgumentError) as error:
+        raise ValueError(f"--suite {name}: {condense(str(error))}") from error
+
+
+def _class(name: str) -> type[Suite]:
+    from eval import suites  # here: it imports numpy, and the help of the command line does without
+
+    own = {each.lower(): each for each in suites.__all__}
+    if "." not in name or name.startswith("eval."):
+        short = own.get(name.rpartition(".")[2].lower().replace("_", ""))
+        if short is None:
+            raise ValueError(
+                f"--suite {name}: there is none; choose out of {', '.join(suites.__all__)}, or a class path"
+            )
+        return getattr(suites, short)
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--suite {name} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Suite)):
+        raise ValueError(f"--suite {name} is no suite: derive it from eval.suite.Suite")
+    return found
