@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from callbacks.sampling import averaged_weights, clip_fps, sample_videos, show_video
 from eval.metric import VideoFacts
 from eval.run import Item, score_frames, settings_of, tabulate, write_scores
-from eval.suite import Suite
+from eval.suite import Prompt, Suite
+from lingen_kit.data.moving_shapes import MovingShapes
 from lingen_kit.video import grid, to_uint8
 
 __all__ = ["Evaluation"]
@@ -66,19 +67,27 @@ class Evaluation(Callback):
         self.seed = seed
         self.batch_size = batch_size
         self.fps = fps
-        wanted = [suite.prompt_of(text) for text in prompts] if prompts is not None else list(suite.prompts())
-        if not wanted:
-            raise ValueError(f"Evaluation: the suite {suite.name} has no prompts of its own; give prompts")
-        self._wanted = [(prompt, sample) for prompt in wanted for sample in range(prompt.samples)]
+        self.prompts = prompts
+        self._wanted: list[Prompt] = []
         self._validations = 0
         self._due = False
         self._began = 0.0
-        self._spent = 0.0
+        self._spent = self._latest = 0.0
         self._last: tuple[int, dict[str, float]] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse at the start what would fail at the first validation."""
         clip_fps(trainer, self.fps)
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, MovingShapes):
+            self.suite = self.suite.suited_to(vars(data))
+        if self.prompts is not None:
+            wanted = [self.suite.prompt_of(text) for text in self.prompts]
+        else:
+            wanted = list(self.suite.prompts())
+        if not wanted:
+            raise ValueError(f"Evaluation: the suite {self.suite.name} has no prompts of its own; give prompts")
+        self._wanted = [prompt for prompt in wanted for _ in range(prompt.samples)]
         self._began = time.monotonic()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -133,23 +142,23 @@ class Evaluation(Callback):
         self._validations = state_dict["validations"]
 
     def _affordable(self) -> bool:
-        """Whether the time so far pays for what evaluations took; the first one is always made."""
+        """Whether one more, as long as the last, keeps within the share of the time; the first is always made."""
         passed = time.monotonic() - self._began
-        return self._last is None or self._spent <= self.max_share * passed
+        return self._last is None or self._spent + self._latest <= self.max_share * (passed + self._latest)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         began, fps = time.monotonic(), clip_fps(trainer, self.fps)
         videos = sample_videos(
             trainer,
             pl_module,
-            [prompt.text for prompt, _ in self._wanted],
+            [prompt.text for prompt in self._wanted],
             steps=self.steps,
             guidance=self.guidance,
             seed=self.seed,
             batch_size=self.batch_size,
         )
         rows = []
-        for number, ((prompt, _), video) in enumerate(zip(self._wanted, videos, strict=True)):
+        for number, (prompt, video) in enumerate(zip(self._wanted, videos, strict=True)):
             frames = to_uint8(video)
             count, height, width = frames.shape[:3]
             facts = VideoFacts(f"{number:04d}", count, fps, height, width, prompt.text, prompt.info)
@@ -168,7 +177,8 @@ class Evaluation(Callback):
         found = {**content["figures"], **content["totals"]}
         figures = {_key(self.suite.name, name): value for name, value in found.items() if value is not None}
         self._last = (trainer.global_step, figures)
-        self._spent += time.monotonic() - began
+        self._latest = time.monotonic() - began
+        self._spent += self._latest
         return figures
 
 

@@ -74,6 +74,14 @@ class Suite(ABC):
             raise ValueError(f"{text!r} is no prompt of {self.name}")
         return found or Prompt(text)
 
+    def suited_to(self, grammar: Mapping[str, Any]) -> "Suite":
+        """The suite for a model that was trained on moving shapes.
+
+        Args:
+            grammar: Options of its data, such as `actions`: what the suite leaves open is taken from there.
+        """
+        return self
+
     def summarize(self, scores: Mapping[str, Sequence[tuple[Prompt, Score]]]) -> Summary:
         """The table.
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _NAME_WIDTH = 60
 _SHOWN = 20  # left-out videos that are printed; scores.json has all
-_WORDS = ("shapes", "colors", "sizes", "actions", "backgrounds", "objects", "held_out", "frames", "height", "width")
 
 
 def main(verb: str, arguments: list[str]) -> None:
@@ -37,8 +36,9 @@ def main(verb: str, arguments: list[str]) -> None:
 
     if options.weights:
         words = [f"--suite.weights={options.weights}", *words]
-    own = _grammar(options.ckpt) if options.ckpt else {}
-    suite = build_suite(options.suite, words, grammar=own)
+    suite = build_suite(options.suite, words)
+    if options.ckpt:
+        suite = suite.suited_to(_grammar(options.ckpt))
     texts = read_prompts(options.prompts) if options.prompts else None
     out = options.out or Path("evaluations") / _named(options, suite.name)
     videos = options.videos or out / "videos"
@@ -226,7 +226,7 @@ def _grammar(ckpt: Path) -> dict[str, Any]:
     data = yaml.safe_load(read_checkpoint(ckpt)[CONFIG_KEY]).get("data") or {}
     if data.get("class_path") != "lingen_kit.data.MovingShapes":
         return {}
-    return {name: data["init_args"][name] for name in _WORDS if data.get("init_args", {}).get(name) is not None}
+    return dict(data.get("init_args", {}))
 
 
 def _board(content: dict[str, Any], suite: "Suite") -> Any | None:

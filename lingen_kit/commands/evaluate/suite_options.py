@@ -2,10 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from inspect import signature
-from typing import Any
 
 from jsonargparse import ArgumentError
 
@@ -13,13 +11,12 @@ from eval.suite import Suite
 from lingen_kit.parse_errors import ExplainingParser, condense
 
 
-def build_suite(name: str, words: Sequence[str], *, grammar: Mapping[str, Any]) -> Suite:
+def build_suite(name: str, words: Sequence[str]) -> Suite:
     """Build a suite.
 
     Args:
         name: A suite of the kit, such as `ShapeBench`, in any case, or the class path of another.
         words: Its options, such as `--suite.num=32`; `--suite.help` prints them and ends the process.
-        grammar: What a checkpoint was trained on; a suite with options of these names takes it as their default.
 
     Raises:
         ValueError: If there is no such suite, or an option is unknown or wrong.
@@ -30,10 +27,8 @@ def build_suite(name: str, words: Sequence[str], *, grammar: Mapping[str, Any]) 
     if "--suite.help" in words:
         print(f"options of {chosen.__name__}:\n{parser.format_help()}")
         sys.exit(0)
-    known = signature(chosen).parameters
-    defaults = [f"--suite.{option}={value}" for option, value in grammar.items() if option in known]
     try:
-        config = parser.parse_args([*defaults, *words])
+        config = parser.parse_args(list(words))
         return parser.instantiate(config).suite
     except (ArgumentError, argparse.ArgumentError) as error:
         raise ValueError(f"--suite {name}: {condense(str(error))}") from error
