@@ -37,6 +37,7 @@ class VideoFacts:
         width: In pixels.
         prompt: What it was made for; empty if unknown.
         info: What the suite knows of the prompt, such as the color that it names; plain JSON data.
+        enlarged: By which whole factor the file says that its pixels were enlarged when it was written.
     """
 
     name: str
@@ -46,6 +47,7 @@ class VideoFacts:
     width: int
     prompt: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+    enlarged: int = 1
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from lingen_kit.data.jobs import run_jobs
 from lingen_kit.data.jobs.journal import Outcome
 from lingen_kit.data.media import UnreadableVideo
 from lingen_kit.files import replacing
+from lingen_kit.video import enlarged_by
 
 __all__ = [
     "Item",
@@ -326,11 +327,10 @@ def _count(path: Path) -> int:
 
 def _facts(item: Item, frames: int) -> VideoFacts:
     """What is announced of a file, from its first frame and its header."""
-    if is_still(item.path):
-        fps = 1.0
-    else:
+    fps, enlarged = 1.0, 1
+    if not is_still(item.path):
         with open_video(item.path) as video:
-            fps = video.fps
+            fps, enlarged = video.fps, enlarged_by(video.container.metadata.get("comment", ""))
     frames_of_file = stream(item.path)
     try:
         first = next(frames_of_file, None)
@@ -339,7 +339,7 @@ def _facts(item: Item, frames: int) -> VideoFacts:
     if first is None:
         raise UnreadableVideo(item.path, "it contains no frame")
     height, width = first[1].shape[:2]
-    return VideoFacts(item.name, frames, fps, height, width, item.prompt.text, item.prompt.info)
+    return VideoFacts(item.name, frames, fps, height, width, item.prompt.text, item.prompt.info, enlarged)
 
 
 def _chunks(path: Path, facts: VideoFacts) -> Iterator[Frames]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lingen_kit.files import replacing
 
-__all__ = ["contact_sheet", "gif_bytes", "grid", "to_uint8", "write_gif", "write_mp4", "write_png"]
+__all__ = ["contact_sheet", "enlarged_by", "gif_bytes", "grid", "to_uint8", "write_gif", "write_mp4", "write_png"]
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +30,7 @@ _GAP = 4
 _PAGE = 228  # light gray: white clips keep their edges
 _FONT_SIZE = 14
 _LINE_HEIGHT = 18
+_ENLARGED = "each pixel is a square of side {}"
 
 
 def to_uint8(video: Tensor) -> Pixels:
@@ -61,8 +62,9 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
     """Write a video as H.264, 4:2:0, BT.709: what browsers, QuickTime and players all show.
 
     A clip whose short side is under `min_side` is enlarged by a whole factor without smoothing, so that a
-    person can see 32x32 pixels and each stays a sharp square. 4:2:0 needs even sizes: an odd height or width
-    that remains after enlarging gets its last row or column once more.
+    person can see 32x32 pixels and each stays a sharp square; the file's comment says so, see `enlarged_by`.
+    4:2:0 needs even sizes: an odd height or width that remains after enlarging gets its last row or column once
+    more.
 
     Args:
         path: The file to write; its folder is made.
@@ -78,13 +80,17 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
         ValueError: A bad video (see `to_uint8`) or a rate that is not positive.
     """
     _check_rate(fps)
-    frames = _enlarge(to_uint8(video), min_side)
+    frames = to_uint8(video)
+    factor = _factor(min(frames.shape[1:3]), min_side)
+    frames = _enlarge(frames, min_side)
     odd_rows, odd_columns = frames.shape[1] % 2, frames.shape[2] % 2
     frames = np.pad(frames, ((0, 0), (0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
     with (
         replacing(path) as temporary,
         av.open(str(temporary), "w", format="mp4", container_options={"movflags": "+faststart"}) as container,
     ):
+        if factor > 1:
+            container.metadata["comment"] = _ENLARGED.format(factor)
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": str(crf)})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -100,6 +106,13 @@ def write_mp4(path: str | Path, video: Tensor, fps: float, *, min_side: int = 25
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return Path(path)
+
+
+def enlarged_by(comment: str) -> int:
+    """The factor by which `write_mp4` enlarged a video, from the comment of its file; 1 if that says nothing."""
+    before, _, after = _ENLARGED.partition("{}")
+    factor = comment.removeprefix(before).removesuffix(after)
+    return int(factor) if comment == _ENLARGED.format(factor) and factor.isdecimal() else 1
 
 
 def write_gif(path: str | Path, video: Tensor, fps: float, *, min_side: int = 256) -> Path:

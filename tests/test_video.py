@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lingen_kit.video import contact_sheet, gif_bytes, grid, to_uint8, write_gif, write_mp4, write_png
+from lingen_kit.video import contact_sheet, enlarged_by, gif_bytes, grid, to_uint8, write_gif, write_mp4, write_png
 
 
 def moving_square(frames: int = 6, height: int = 32, width: int = 32) -> Tensor:
@@ -75,6 +75,16 @@ class TestMp4:
         expected = to_uint8(video)[:, 2::8, 2::8]
         found = frames[:, 2 * 4 + 2 :: 8 * 4, 2 * 4 + 2 :: 8 * 4]
         assert np.abs(found.astype(int) - expected).max() < 16
+
+    @pytest.mark.parametrize(("min_side", "factor"), [(256, 8), (40, 2), (1, 1)])
+    def test_the_file_says_by_how_much_it_was_enlarged(self, tmp_path: Path, min_side: int, factor: int) -> None:
+        path = write_mp4(tmp_path / "clip.mp4", torch.zeros(3, 2, 32, 32), 8, min_side=min_side)
+        with av.open(str(path)) as container:
+            assert enlarged_by(container.metadata.get("comment", "")) == factor
+
+    def test_other_comments_say_nothing_of_enlarging(self) -> None:
+        for comment in ("", "a holiday", "each pixel is a square of side x", "each pixel is a square of side 2 or so"):
+            assert enlarged_by(comment) == 1
 
     @pytest.mark.parametrize(("height", "width"), [(31, 29), (32, 33), (1, 1)])
     def test_odd_sizes_are_padded_by_at_most_one(self, tmp_path: Path, height: int, width: int) -> None:
