@@ -123,7 +123,7 @@ class Autoencoding(LightningModule):
         self.seed = seed
         names = ["loss", "psnr", "ssim", *(name for name in self.weights if self._has(name))]
         # Exact for any number of ranks, where Lightning's mean rounds the mean number of samples down.
-        self.validated = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in names})
+        self.validated = nn.ModuleDict({name: MeanMetric(nan_strategy=float("nan")) for name in names})
         if video_features is not None:
             self.frechet = FrechetDistance()
         self._critic: Optimizer | None = None

@@ -243,3 +243,12 @@ def test_a_latent_model_is_trained_on_it_and_needs_its_files_no_more(run_dir: Pa
     with pytest.warns(UserWarning, match="schedule_steps: 2 -> 3"):
         main(["fit", "--config", "latent.yaml", "--trainer.max_steps", "3", "--ckpt_path", "last"])
     assert read_checkpoint(last)["global_step"] == 3
+
+
+def test_a_repeated_sample_does_not_count_and_nan_stays() -> None:
+    for name, metric in Autoencoding(frames=4, height=16, width=16).validated.items():
+        metric.update(torch.tensor(1.0), weight=1.0)
+        metric.update(torch.tensor(9.0), weight=0.0)
+        assert metric.compute() == 1, name
+        metric.update(torch.tensor(float("nan")), weight=1.0)
+        assert metric.compute().isnan(), name
