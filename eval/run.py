@@ -20,7 +20,6 @@ import numpy as np
 
 from eval.metric import Frames, Score, VideoFacts
 from eval.suite import Prompt, Suite
-from lingen_kit import __version__
 from lingen_kit.data.decode import stream
 from lingen_kit.data.decoding.container import open_video
 from lingen_kit.data.decoding.still import is_still
@@ -45,7 +44,7 @@ __all__ = [
 FORMAT = 1
 _CHUNK_BYTES = 24 * 2**20  # of frames that go by at once: enough for a network's batch, little beside the network
 _MOST_IN_CHUNK = 32
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "av")
+_PACKAGES = ("lingen_kit", "torch", "torchvision", "timm", "numpy", "av")
 _LONGEST = 24 * 3600.0  # seconds for a video: a long one through every network on a CPU takes hours
 
 
@@ -202,7 +201,7 @@ def settings_of(suite: Suite) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of what a score depends on."""
-    found = {"lingen_kit": __version__}
+    found = {}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -17,6 +17,8 @@ VERBS = {
     "test": ("lingen_kit.commands.train", "measure a checkpoint on the test data"),
     "predict": ("lingen_kit.commands.train", "sample a video for each caption of the data"),
     "sample": ("lingen_kit.commands.sample", "sample videos for prompts from a checkpoint"),
+    "evaluate": ("lingen_kit.commands.evaluate", "score a checkpoint or a folder of videos: evaluate --videos clips"),
+    "arena": ("lingen_kit.commands.arena", "let people choose between the videos of two models or more"),
     "export": ("lingen_kit.commands.export", "write a model to a folder, for Python and the Hugging Face hub"),
     "data": ("lingen_kit.commands.data", "check, inspect, curate, encode or pack data: data validate clips"),
     "bench": ("lingen_kit.commands.bench", "how latency, memory and FLOPs of configs grow with size"),
