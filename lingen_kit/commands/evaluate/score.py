@@ -206,10 +206,10 @@ def _items(suite: "Suite", folder: Path, texts: Sequence[str] | None) -> "tuple[
     )
     matched = match_videos(folder, wanted)
     items, excluded = [], list(matched.problems)
-    for path, text, _ in matched.videos:
-        name = path.relative_to(folder).as_posix()
+    for match in matched.videos:
+        name = match.path.relative_to(folder).as_posix()
         try:
-            items.append(Item(name, path, suite.prompt_of(text or "")))
+            items.append(Item(name, match.path, suite.prompt_of(match.prompt or "")))
         except ValueError as error:
             excluded.append((name, str(error)))
     return items, excluded
