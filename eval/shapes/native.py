@@ -15,8 +15,8 @@ __all__ = ["pixel_side", "reduce_frames"]
 
 Frames = NDArray[np.uint8]
 
-# Mean square of changes inside squares as a share of that across their borders. Squares that H.264 went over have 0.2 at
-# most, unless color alone tells object from background; pixels that are pixels have 0.5 and more.
+# Mean square of changes inside squares as a share of that across their borders. Squares that H.264 went over have 0.2
+# at most, unless color alone tells object from background; pixels that are pixels have 0.5 and more.
 _FLAT = 0.3
 _MOST_SIDE = 64  # short side at which shapes are judged; larger frames are averaged down to it
 
