@@ -38,6 +38,7 @@ __all__ = ["check_frames", "observe"]
 Floats = NDArray[np.float64]
 Frames = NDArray[np.uint8]
 
+_LEAST_OBJECT = 40.0  # RGB distance from the background: half of the least that a word of the grammar has
 _MOST_ELSEWHERE = 0.5  # strange contrast beside the objects, as a share of all, beyond which a clip is in disorder
 _SHARPNESS = 0.03  # correlation that makes a frame's shape e times as likely as another
 
@@ -79,8 +80,15 @@ def observe(video: Frames) -> SceneObservation:
     if elsewhere(difference, sights, noise) > _MOST_ELSEWHERE:
         return nothing
     painted = paint_objects(difference, background, sights, noise)
-    objects = tuple(_object(sight, fit, background, light, difference, len(painted)) for sight, fit in painted if fit)
+    kept = [(sight, fit) for sight, fit in painted if fit and _counts(sight, fit, background, len(video))]
+    objects = tuple(_object(sight, fit, background, light, difference, len(kept)) for sight, fit in kept)
     return replace(nothing, objects=objects)
+
+
+def _counts(sight: Sight, result: Painted, background: Floats, frames: int) -> bool:
+    """Whether something is an object, and no smudge beside one such as models leave: faint, or there now and then."""
+    contrast = float(np.linalg.norm(result.rgb - background))
+    return contrast >= _LEAST_OBJECT and 2 * len(sight.times) >= frames
 
 
 def _object(

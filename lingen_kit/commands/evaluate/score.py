@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,12 +156,12 @@ def _sample(options: argparse.Namespace, prompts: "Sequence[Prompt]", out: Path)
     sampler = pipeline.sampler.changed(steps=options.steps, guidance=options.guidance)
     status = options.ckpt.stat()
     record = {"ckpt": str(options.ckpt), "written": status.st_mtime_ns, **vars(sampler)}
-    wishes = [
-        (number, Wish(text, options.seed + sample))
-        for number, (text, sample) in enumerate(
-            (prompt.text, sample) for prompt in prompts for sample in range(options.samples or prompt.samples)
-        )
-    ]
+    texts = [prompt.text for prompt in prompts for _ in range(options.samples or prompt.samples)]
+    times: Counter[str] = Counter()  # a suite may have a prompt twice: then it wants two videos of it
+    wishes = []
+    for place, text in enumerate(texts):
+        wishes.append((place, Wish(text, options.seed + times[text])))
+        times[text] += 1
     lines = _lines(out / METADATA)
     for line in lines:
         differs = [name for name, value in json.loads(json.dumps(record)).items() if line.get(name) != value]
