@@ -167,7 +167,7 @@ class TestConsistency:
             assert value(metric, pan(0, 3)) == pytest.approx(1, abs=1e-5)
 
     def test_a_real_video_is_less_consistent_than_its_slow_motion_and_more_than_a_cut(self) -> None:
-        frames = clip("bikes", slice(0, 25))[:, :, :270]
+        frames = clip("bikes", slice(0, 25))[:, :, -270:]
         cut = np.stack([frames[0], data.astronaut()[:272, :270], frames[4], data.coffee()[:272, :270]])
         for metric in (LiteSubjectConsistency(), LiteBackgroundConsistency()):
             slow, fast, jumping = value(metric, frames[:3]), value(metric, frames[::8]), value(metric, cut)
@@ -229,7 +229,7 @@ class TestMotion:
         jerky = smooth.copy()
         jerky[1::2] = smooth[:-1:2]  # every second frame stays behind
         assert value(LiteMotionSmoothness(), smooth) > 0.98 > value(LiteMotionSmoothness(), jerky)
-        real = clip("bikes", slice(0, 9))[:, :, :270]
+        real = clip("bikes", slice(0, 9))[:, :, -270:]
         shuffled = real[[0, 3, 2, 7, 4, 1, 6, 5, 8]]
         assert value(LiteMotionSmoothness(), real) > value(LiteMotionSmoothness(), shuffled) + 0.005
 
