@@ -246,6 +246,11 @@ def _table(content: dict[str, Any]) -> str:
     for name, value in content["figures"].items():
         scored = [video["scores"][name] for video in content["videos"] if name in video["scores"]]
         count = sum(score["value"] is not None for score in scored)
+        if value is None and count == len(scored) and count:
+            lines.append(
+                f"{name:{width}}         -  none of {count} videos counts in it, such as those that are not static"
+            )
+            continue
         shown = f"{value:8.4f}" if value is not None else "       -"
         why = next((score["why"] for score in scored if score["value"] is None), "no video was asked for it")
         note = f"  {count} video{'s' * (count != 1)}" + (

@@ -18,5 +18,14 @@ def main(verb: str, arguments: list[str]) -> None:
     from eval.weights import listing
 
     rows = listing(options.weights)
+    columns = ("key", "state", "size", "needed for", "licence")
+    widths = [max(len(column), *(len(row[column]) for row in rows)) for column in columns]
+    for cells in (columns, *([row[column] for column in columns] for row in rows)):
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
+    print("\nwhere they are, or can be had:")
     for row in rows:
-        print(row)
+        print(f"  {row['key']:{widths[0]}}  {row['where']}")
+    print(
+        "\nThe detectors and the captioner of objects, colors, relations and scenes come from the Hugging Face hub"
+        "\nthrough transformers, into its own cache; `lite` extractors need none of all these."
+    )
