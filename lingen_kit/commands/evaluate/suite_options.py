@@ -22,7 +22,7 @@ def build_suite(name: str, words: Sequence[str]) -> Suite:
         ValueError: If there is no such suite, or an option is unknown or wrong.
     """
     chosen = _class(name)
-    parser = ExplainingParser(exit_on_error=False)
+    parser = ExplainingParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(chosen, "suite")
     if "--suite.help" in words:
         print(f"options of {chosen.__name__}:\n{parser.format_help()}")
