@@ -15,7 +15,7 @@ from eval.shapes.observe import check_frames
 from eval.shapes.quality import quality
 from lingen_kit.data.shapes_grammar import Scene
 
-__all__ = ["DIMENSIONS", "QUALITY", "SEMANTIC", "dimensions", "totals"]
+__all__ = ["DIMENSIONS", "QUALITY", "SEMANTIC", "dimensions", "quality_score", "semantic_score", "totals"]
 
 QUALITY = {
     "shapebench/subject_consistency": 1.0,
@@ -74,17 +74,30 @@ def totals(figures: Mapping[str, float | None]) -> dict[str, float]:
     Raises:
         ValueError: Dimensions are missing; a total over fewer would be another measure.
     """
-    known = {name: value for name in DIMENSIONS if (value := figures.get(name)) is not None}
-    missing = [name for name in DIMENSIONS if name not in known]
+    quality_part, semantic_part = quality_score(figures), semantic_score(figures)
+    return {
+        "quality_score": quality_part,
+        "semantic_score": semantic_part,
+        "total_score": (4 * quality_part + semantic_part) / 5,
+    }
+
+
+def quality_score(figures: Mapping[str, float | None]) -> float:
+    """Quality alone; see `totals`."""
+    return _weighted(figures, QUALITY)
+
+
+def semantic_score(figures: Mapping[str, float | None]) -> float:
+    """Semantic alone; see `totals`."""
+    return _weighted(figures, dict.fromkeys(SEMANTIC, 1.0))
+
+
+def _weighted(figures: Mapping[str, float | None], weights: Mapping[str, float]) -> float:
+    known = {name: value for name in weights if (value := figures.get(name)) is not None}
+    missing = [name.removeprefix("shapebench/") for name in weights if name not in known]
     if missing:
         raise ValueError(
-            f"no totals without {', '.join(missing)}; score clips whose prompts ask for them, such as prompts "
-            "of one to three objects that name size, action and background"
+            f"there is no {', '.join(missing)}; score clips whose prompts ask for them, such as prompts of two or "
+            "three objects that name size, action and background"
         )
-    quality_score = sum(weight * known[name] for name, weight in QUALITY.items()) / sum(QUALITY.values())
-    semantic_score = sum(known[name] for name in SEMANTIC) / len(SEMANTIC)
-    return {
-        "quality_score": quality_score,
-        "semantic_score": semantic_score,
-        "total_score": (4 * quality_score + semantic_score) / 5,
-    }
+    return sum(weight * known[name] for name, weight in weights.items()) / sum(weights.values())

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from eval.metric import Metric, Score
-from eval.shapes.dimensions import totals
+from eval.shapes.dimensions import quality_score, semantic_score, totals
 from eval.shapes.metric import ShapeJudgement
 from eval.suite import Prompt, Suite, Summary
 from lingen_kit.data.shapes import MovingShapesDataset
@@ -93,10 +93,14 @@ class ShapeBench(Suite):
     def summarize(self, scores: Mapping[str, Sequence[tuple[Prompt, Score]]]) -> Summary:
         """All figures, and the totals if no dimension is missing."""
         figures = super().summarize(scores).figures
-        try:
-            return Summary(figures, totals(figures))
-        except ValueError as error:
-            return Summary(figures, refused={"total_score": str(error)})
+        given: dict[str, float] = {}
+        refused: dict[str, str] = {}
+        for name, score in (("quality_score", quality_score), ("semantic_score", semantic_score)):
+            try:
+                given[name] = score(figures)
+            except ValueError as error:
+                refused[name] = refused["total_score"] = str(error)
+        return Summary(figures, given if refused else totals(figures), refused)
 
     def settings(self) -> dict[str, Any]:
         """The judge; which prompts there are does not change what a video is worth."""
