@@ -2,7 +2,7 @@
 
 Run `python benchmarks/shapebench.py` from the root of the repository. It writes `docs/results/shapebench-judges.md` and
 `docs/images/shapebench_faults.png`. A judge is any function from `(T, H, W, 3)` uint8 frames to a `SceneObservation`;
-another one is added by its path: `--judge network=eval.shapes.judge.judge`.
+another one is added by its path: `--judge network=eval.shapes.judge.network_observe`.
 """
 
 import argparse

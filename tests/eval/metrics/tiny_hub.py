@@ -22,7 +22,7 @@ from transformers import (
     SwinConfig,
 )
 
-WORDS = "a photo of red blue green bicycle cat dog alley street train station".split()
+WORDS = ["a", "photo", "of", "red", "blue", "green", "bicycle", "cat", "dog", "alley", "street", "train", "station"]
 # Numbers of special tokens as in BERT's vocabulary: Grounding DINO tells sentences apart by them.
 SPECIAL = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103, ".": 1012, "?": 1029}
 NARROW = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -48,7 +48,10 @@ def owlv2(folder: Path) -> Path:
     }  # fmt: skip
     pictures = NARROW | {"image_size": 48, "patch_size": 16}
     network = Owlv2ForObjectDetection(Owlv2Config(text_config=words, vision_config=pictures, projection_dim=16))
-    processor = Owlv2Processor(Owlv2ImageProcessor(size={"height": 48, "width": 48}), CLIPTokenizer(vocabulary, list(merges)))
+    processor = Owlv2Processor(
+        Owlv2ImageProcessor(size={"height": 48, "width": 48}),
+        CLIPTokenizer(vocabulary, list(merges), model_max_length=16),
+    )
     processor.save_pretrained(folder)
     return saved(network, folder)
 
