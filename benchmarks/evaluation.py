@@ -67,7 +67,7 @@ def _score(way: str, files: list[Path]) -> dict[str, float]:
 
 
 def _footage(path: Path, frames: int, height: int, width: int, shift: int = 0) -> Path:
-    """A pan over a photograph, written frame by frame: a long clip as one tensor would be what the memory is taken by."""
+    """A pan over a photograph, written frame by frame: as one tensor a long clip would be what takes the memory."""
     import av
     import numpy as np
     from skimage import data, transform

@@ -98,7 +98,9 @@ def placed(content: Mapping[str, Any], suite: str, name: str = "this run") -> Bo
         return None
     weights = CUSTOM_QUALITY if table == "custom" else {**QUALITY, **dict.fromkeys(SEMANTIC)}
     ours = {**content["figures"], **content["totals"]}
-    rows = [{"name": row.model, "figures": row.figures, "ours": False} for row in leaderboard(table)]
+    rows: list[dict[str, Any]] = [
+        {"name": row.model, "figures": row.figures, "ours": False} for row in leaderboard(table)
+    ]
     rows.append({"name": name, "figures": {key: ours.get(key) for key in (*weights, *content["totals"])}, "ours": True})
     rows.sort(key=lambda row: row["figures"].get(score) or 0.0, reverse=True)
     return Board(rows, _text(rows, score))

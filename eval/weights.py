@@ -180,9 +180,9 @@ def _places(key: str, folder: Path | None) -> Iterator[Path]:
     if file.hub:
         from huggingface_hub import try_to_load_from_cache
 
-        path = try_to_load_from_cache(file.hub, file.names[0])
-        if isinstance(path, str):
-            yield Path(path)
+        cached = try_to_load_from_cache(file.hub, file.names[0])
+        if isinstance(cached, str):
+            yield Path(cached)
 
 
 def _fetched(key: str) -> Path:

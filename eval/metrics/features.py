@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
@@ -83,16 +83,17 @@ class ClipFeatures:
     """
 
     def __init__(self, size: Clip = "clip_b32", weights: Path | None = None, device: str = "cpu") -> None:
-        self.name: Clip = size
+        self.size: Clip = size
+        self.name: str = size
         self.weights, self.device = weights, device
 
     def made_by(self) -> dict[str, Any]:
         """Network and weights."""
-        return {"network": _CLIP_NAMES[self.name], **described(self.name, self.weights)}
+        return {"network": _CLIP_NAMES[self.size], **described(self.name, self.weights)}
 
     def __call__(self, frames: Frames) -> Tensor:
         """`(N, H, W, 3)` uint8 -> `(N, D)`, D 512 or 768."""
-        return _clip_images(self.name, self.weights, self.device)(frames)
+        return _clip_images(self.size, self.weights, self.device)(frames)
 
 
 def clip_text(size: Clip, weights: Path | None, device: str, text: str) -> Tensor:
@@ -109,7 +110,7 @@ def clip_text(size: Clip, weights: Path | None, device: str, text: str) -> Tenso
         return _clip(size, weights, device).encode_text(tokens)[0].float().cpu()
 
 
-def dino_class_token(network: nn.Module, x: Tensor) -> Tensor:
+def dino_class_token(network: Any, x: Tensor) -> Tensor:
     """The class token of a ViT, with the table of positions resized as DINO resizes it.
 
     Bicubic without antialiasing, by factors of (side + 0.1) / 14; timm's own way has another kernel. Rows and columns
@@ -121,7 +122,7 @@ def dino_class_token(network: nn.Module, x: Tensor) -> Tensor:
     """
     patches = network.patch_embed.proj(x)  # N D h w
     rows, columns = patches.shape[-2:]
-    table: Tensor = network.pos_embed  # type: ignore[assignment]
+    table = network.pos_embed
     first, rest = table[:, :1], table[:, 1:]
     side = math.isqrt(rest.shape[1])
     if (rows, columns) != (side, side):
@@ -129,7 +130,7 @@ def dino_class_token(network: nn.Module, x: Tensor) -> Tensor:
         factors = [(rows + 0.1) / side, (columns + 0.1) / side]
         rest = F.interpolate(square, scale_factor=factors, mode="bicubic").flatten(2).transpose(1, 2)
     tokens = patches.flatten(2).transpose(1, 2) + rest
-    start: Tensor = network.cls_token + first  # type: ignore[operator]
+    start = network.cls_token + first
     tokens = torch.cat([start.expand(len(x), -1, -1), tokens], 1)
     return network.norm(network.blocks(network.norm_pre(tokens)))[:, 0]
 

@@ -172,7 +172,7 @@ def _dinov2(weights: Path | None, device: str) -> Any:
     from safetensors.torch import load_file
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    network = timm.create_model("vit_base_patch14_dinov2.lvd142m", num_classes=0, img_size=224)
+    network: Any = timm.create_model("vit_base_patch14_dinov2.lvd142m", num_classes=0, img_size=224)
     state = load_file(weights_file("dinov2_b14", weights))
     network.load_state_dict(checkpoint_filter_fn(state, network))  # its table of positions is that of 518 pixels
     return network.eval().requires_grad_(False).to(device)

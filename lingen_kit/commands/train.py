@@ -34,10 +34,11 @@ from lingen_kit import runs
 from lingen_kit.checkpoint import changed_options, check_fits, read_checkpoint
 from lingen_kit.commands.parsing import PlainErrorParser
 from lingen_kit.data.base import VideoDataModule
+from lingen_kit.data.moving_shapes import MovingShapes
 from lingen_kit.models.weights import weights_follow
 from lingen_kit.parse_errors import condense
 from lingen_kit.stages import read_stages
-from lingen_kit.tasks import Autoencoding
+from lingen_kit.tasks import Autoencoding, TextToVideo
 
 COMPARED = ("seed_everything", "model", "data", "trainer", "ema")
 """Sections that make another training when they change."""
@@ -317,8 +318,10 @@ class TrainCLI(LightningCLI):
         print("\nwhat to try next:")
         if isinstance(self.model, Autoencoding):
             print(f"  fit --config ... --model.autoencoder lingen_kit.models.TAE --model.autoencoder.weights {last}")
-        else:
+        elif isinstance(self.model, TextToVideo):
             print(f'  python -m lingen_kit sample --ckpt {last} --prompt "{self._example_prompt()}"')
+            if isinstance(self.datamodule, MovingShapes):
+                print(f"  python -m lingen_kit evaluate --ckpt {last} --suite ShapeBench")
         print(f"  tensorboard --logdir {runs.ROOT}")
 
     def _example_prompt(self) -> str:

@@ -43,7 +43,8 @@ def test_figures_and_totals_are_logged_written_and_shown(tmp_path: Path, data: M
 def test_evaluations_that_would_take_more_than_their_share_are_left_out(
     tmp_path: Path, data: MovingShapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Every look at the clock takes a second. Of the cheaper share only the fifth validation can pay, as 2 <= 0.25 * (7 + 1).
+    # Every look at the clock takes a second. Only the fifth validation can pay for a second evaluation of the cheaper
+    # share, as 2 <= 0.25 * (7 + 1).
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
     for share, steps in ((1.0, [2, 4, 6, 8, 10]), (0.25, [2, 10])):
         ticks = iter(range(10_000))
