@@ -34,7 +34,7 @@ def test_the_headers_as_printed_do_not_give_the_printed_totals(suite: str) -> No
         first, second, third = (figures[name] for name in ("dynamic_degree", "aesthetic_quality", "imaging_quality"))
         figures |= {"aesthetic_quality": first, "imaging_quality": second, "dynamic_degree": third}
         off.append(100 * abs(quality(figures) - (row.figures["quality_score"] or 0)))
-    assert sum(error > 0.05 for error in off) >= len(off) - 1 and max(off) > 1
+    assert sum(error > 0.05 for error in off) >= 5 and max(off) > 1
 
 
 def test_normalization_by_hand() -> None:
