@@ -10,6 +10,7 @@ Letters: N frames of a chunk, H height, W width.
 
 import math
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -17,10 +18,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frames", "Memo", "Metric", "Observer", "Score", "VideoFacts", "weighted_mean"]
+__all__ = ["Frame", "Frames", "Memo", "Metric", "Observer", "Recent", "Score", "VideoFacts", "weighted_mean"]
 
 Frames = NDArray[np.uint8]
 """`(N, H, W, 3)` RGB, N at least 1."""
+
+Frame = NDArray[np.uint8]
+"""`(H, W, 3)` RGB."""
 
 Answer = TypeVar("Answer")
 
@@ -137,3 +141,30 @@ class Memo(Generic[Answer]):
         if self._last is None or self._last[0] is not frames:
             self._last = (frames, self._ask(frames))
         return self._last[1]
+
+
+class Recent(Generic[Answer]):
+    """Remembers answers about the last frames, or pairs of them, so that metrics which ask the same share the work.
+
+    Frames are known by where they lie in memory: metrics cut them out of the same chunk, each for itself. What is
+    remembered keeps its frames alive, so no other frame can lie where one of them does.
+
+    Args:
+        ask: The function to remember; its arguments are frames `(H, W, 3)`.
+        size: How many answers are kept.
+    """
+
+    def __init__(self, ask: Callable[..., Answer], size: int = 64) -> None:
+        self._ask, self._size = ask, size
+        self._known: OrderedDict[tuple[tuple[int, tuple[int, ...]], ...], tuple[tuple[Frame, ...], Answer]] = (
+            OrderedDict()
+        )
+
+    def __call__(self, *frames: Frame) -> Answer:
+        """The answer about a frame, or about several."""
+        key = tuple((frame.__array_interface__["data"][0], frame.shape) for frame in frames)
+        if key not in self._known:
+            self._known[key] = (frames, self._ask(*frames))
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        return self._known[key][1]

@@ -15,7 +15,8 @@ body { max-width: 72rem; }
 .prompt { font-size: 1.1rem; margin: .2rem 0 .8rem; }
 .players { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; }
 .players figure { background: var(--card); border-radius: .6rem; padding: .6rem; }
-.players video { width: 100%; max-height: 52vh; object-fit: contain; image-rendering: pixelated; background: #000; }
+.players video { width: 100%; max-height: 46vh; object-fit: contain; image-rendering: pixelated;
+  background: var(--card); }
 .players figcaption { text-align: center; font-weight: 600; }
 .bar { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: .7rem 0; }
 fieldset { border: 0; padding: 0; margin: 1rem 0; }
@@ -31,8 +32,8 @@ kbd { font: inherit; font-size: .78em; border: 1px solid currentColor; border-ra
 progress { width: 100%; height: .5rem; accent-color: var(--accent); }
 @media (max-width: 40rem) { .players { gap: .4rem; } .players figure { padding: .3rem; } kbd { display: none; }
   .players video { max-height: 38vh; } }
-@media (max-width: 26rem) and (orientation: portrait) { .players { grid-template-columns: 1fr; }
-  .players video { max-height: 27vh; } }
+.questions { display: grid; grid-template-columns: 1fr 1fr; gap: 0 2rem; }
+@media (max-width: 40rem) { .questions { grid-template-columns: 1fr; } fieldset { margin: .5rem 0; } }
 [hidden] { display: none !important; }
 """
 
@@ -59,6 +60,7 @@ _BODY = """
     <button type="button" id="again">From the start <kbd>r</kbd></button>
   </div>
   <p id="problem" class="bad" role="alert" hidden></p>
+  <div class="questions">
   <fieldset data-question="quality"><legend>Which looks better?</legend><div class="answers">
     <button type="button" data-answer="left">Left <kbd>1</kbd></button>
     <button type="button" data-answer="tie">Equal <kbd>2</kbd></button>
@@ -67,6 +69,7 @@ _BODY = """
     <button type="button" data-answer="left">Left <kbd>4</kbd></button>
     <button type="button" data-answer="tie">Equal <kbd>5</kbd></button>
     <button type="button" data-answer="right">Right <kbd>6</kbd></button></div></fieldset>
+  </div>
   <div class="bar">
     <button type="button" class="main" id="next" disabled>Next <kbd>enter</kbd></button>
     <button type="button" id="skip">Cannot be judged</button>

@@ -9,8 +9,8 @@ Letters: N frames of a chunk, n frames compared.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from eval.metric import Frames, Metric, Observer, Score, VideoFacts
-from eval.metrics.flow import Flow, Frame, fastest
+from eval.metric import Frame, Frames, Metric, Observer, Score, VideoFacts
+from eval.metrics.flow import Flow, fastest
 
 __all__ = ["DynamicDegree", "is_dynamic"]
 

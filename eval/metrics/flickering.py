@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.metric import Frames, Metric, Observer, Score, VideoFacts, weighted_mean
-from eval.metrics.flow import Flow, Frame, fastest
+from eval.metric import Frame, Frames, Metric, Observer, Score, VideoFacts, weighted_mean
+from eval.metrics.flow import Flow, fastest
 
 __all__ = ["TemporalFlickering", "is_static"]
 
@@ -80,6 +80,8 @@ class _Watching(Observer):
         self.before: Frame | None = None
         self.total, self.count = 0.0, 0
         self.moved: list[float] = []
+        self.moves = False
+        self.short = min(video.height, video.width)
 
     def update(self, frames: Frames) -> None:
         for frame in frames:
@@ -88,8 +90,10 @@ class _Watching(Observer):
             else:
                 self.total += float(np.abs(frame.astype(np.int16) - self.before).mean(dtype=np.float64))
                 self.count += 1
-                if self.flow and not self.refused:
+                if self.flow and not self.refused and not self.moves:
                     self.moved.append(fastest(self.flow(self.before, frame), _SHARE))
+                    # Once more pairs move than may, the rest of a long video cannot make it static again.
+                    self.moves = not is_static(self.moved, (), self.video.frames, self.short)
             self.before = frame
 
     def scores(self) -> Mapping[str, Score]:
@@ -100,10 +104,9 @@ class _Watching(Observer):
         value = (255 - self.total / self.count) / 255
         if self.flow is None:
             return {self.name: Score(value)}
-        ends = [
-            fastest(self.flow(one, other), _SHARE)
-            for one, other in ((self.first, self.before), (self.before, self.first))
-        ]
-        short = min(self.video.height, self.video.width)
-        static = is_static(self.moved, ends, self.count + 1, short)
+        static = False
+        if not self.moves:
+            both = ((self.first, self.before), (self.before, self.first))
+            ends = [fastest(self.flow(one, other), _SHARE) for one, other in both]
+            static = is_static(self.moved, ends, self.video.frames, self.short)
         return {self.name: Score(value, details={"static": static, "prompt": self.video.prompt})}

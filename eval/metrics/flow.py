@@ -12,13 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Flow", "RaftFlow", "fastest"]
+from eval.metric import Frame, Recent
 
-Frame = NDArray[np.uint8]
+__all__ = ["Flow", "RaftFlow", "fastest"]
 
 _UPDATES = 20
 _LEAST_SIDE = 128  # RAFT's correlation pyramid needs so many pixels
@@ -70,12 +69,9 @@ class RaftFlow:
         small = min(height, width) < _LEAST_SIDE - 7  # padded to multiples of 8
         return f"RAFT needs frames of {_LEAST_SIDE} pixels at least, and these have {height}x{width}" if small else ""
 
-    @torch.inference_mode()
     def __call__(self, before: Frame, after: Frame) -> Tensor:
         """Two frames `(H, W, 3)` -> lengths `(H', W')`, padded to multiples of 8."""
-        first, second = (_padded(frame).to(self.device) for frame in (before, after))
-        flow = raft(self.weights, self.device)(first, second, num_flow_updates=_UPDATES)[-1]  # 1 2 H' W'
-        return flow[0].float().cpu().norm(dim=0)
+        return _lengths(self.weights, self.device)(before, after)
 
 
 def fastest(lengths: Tensor, share: float) -> float:
@@ -87,6 +83,19 @@ def fastest(lengths: Tensor, share: float) -> float:
     """
     count = max(1, int(lengths.numel() * share))
     return float(lengths.flatten().double().topk(count).values.mean())
+
+
+@cache
+def _lengths(weights: Path | None, device: str) -> Recent[Tensor]:
+    """At 8 frames a second dynamics and the choice of static videos ask for the same pairs."""
+
+    @torch.inference_mode()
+    def measure(before: Frame, after: Frame) -> Tensor:
+        first, second = (_padded(frame).to(device) for frame in (before, after))
+        flow = raft(weights, device)(first, second, num_flow_updates=_UPDATES)[-1]  # 1 2 H' W'
+        return flow[0].float().cpu().norm(dim=0)
+
+    return Recent(measure)
 
 
 @cache

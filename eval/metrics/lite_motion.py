@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.metric import Frames, Memo, Metric, Observer, Score, VideoFacts
-from eval.metrics.flow import Frame
+from eval.metric import Frame, Frames, Metric, Observer, Recent, Score, VideoFacts
 from eval.metrics.optical_flow import SHORT_SIDE, View, flow_between, sampled, view
 
 __all__ = ["LiteFlow", "LiteMotionSmoothness", "halfway"]
@@ -31,9 +30,15 @@ _METHOD = {"method": "pyramid of windowed least squares with smoothness, from ha
 
 
 @cache
-def _views() -> Memo[View]:
-    """The last frame is the earlier one of the next pair."""
-    return Memo(view)
+def _views() -> Recent[View]:
+    """A frame is in several pairs, and in those of several metrics."""
+    return Recent(view)
+
+
+@cache
+def _flows() -> Recent[Tensor]:
+    """Flow of a pair `(2, h, w)`: at 16 frames a second dynamics and smoothness ask for the same pairs."""
+    return Recent(lambda before, after: flow_between(_views()(before), _views()(after)))
 
 
 def _refusal(height: int, width: int) -> str:
@@ -57,7 +62,7 @@ class LiteFlow:
     @torch.inference_mode()
     def __call__(self, before: Frame, after: Frame) -> Tensor:
         """Two frames `(H, W, 3)` -> lengths of the flow in pixels of the frame, `(h, w)`."""
-        return _in_pixels_of(before, flow_between(_views()(before), _views()(after))).norm(dim=0)
+        return _in_pixels_of(before, _flows()(before, after)).norm(dim=0)
 
 
 class LiteMotionSmoothness(Metric):
@@ -84,7 +89,7 @@ def halfway(before: Frame, after: Frame) -> Frame:
     Values are cut off to whole gray levels, as VBench's are.
     """
     height, width = before.shape[:2]
-    flow = _in_pixels_of(before, flow_between(_views()(before), _views()(after)))
+    flow = _in_pixels_of(before, _flows()(before, after))
     way = F.interpolate(flow[None] / 2, (height, width), mode="bilinear")  # (1, 2, H, W)
     total = seen = torch.zeros(1, 1, 1, 1)
     for frame, path in ((before, -way), (after, way)):
