@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from lingen_kit.video import enlarged_by
 
 __all__ = [
     "Item",
+    "chunks_of",
     "evaluate",
     "read_scores",
     "score_file",
@@ -108,7 +110,7 @@ def score_file(task: tuple[Suite, Item]) -> dict[str, Any]:
     suite, item = task
     _one_thread()
     facts = _facts(item, _count(item.path))
-    counted = _Counted(_chunks(item.path, facts))
+    counted = _Counted(chunks_of(item.path))
     try:
         return score_frames(suite, item.prompt, facts, counted)
     except ValueError:
@@ -116,7 +118,7 @@ def score_file(task: tuple[Suite, Item]) -> dict[str, Any]:
         if not counted.complete or counted.frames == facts.frames:
             raise
     facts = replace(facts, frames=counted.frames)
-    return score_frames(suite, item.prompt, facts, _chunks(item.path, facts))
+    return score_frames(suite, item.prompt, facts, chunks_of(item.path))
 
 
 def evaluate(
@@ -300,7 +302,7 @@ def _shared(
 
     own = {key: task for place, (key, task) in enumerate(sorted(tasks.items())) if place % ranks == rank}
     found = run_jobs(score_file, own, journal.with_suffix(f".{rank}{journal.suffix}"), workers=workers, **options)
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=timedelta(days=7))  # ranks wait for the one with the longest videos
     try:
         parts: list[dict[str, Outcome]] = [{} for _ in range(ranks)]
         dist.all_gather_object(parts, found)
@@ -341,12 +343,16 @@ def _facts(item: Item, frames: int) -> VideoFacts:
     return VideoFacts(item.name, frames, fps, height, width, item.prompt.text, item.prompt.info, enlarged)
 
 
-def _chunks(path: Path, facts: VideoFacts) -> Iterator[Frames]:
-    size = max(1, min(_MOST_IN_CHUNK, _CHUNK_BYTES // (facts.height * facts.width * 3)))
+def chunks_of(path: Path) -> Iterator[Frames]:
+    """The frames of a file from the first to the last, in chunks `(N, H, W, 3)` of a few dozen MB at most.
+
+    Raises:
+        UnreadableVideo: If it cannot be decoded; perhaps after some chunks.
+    """
     chunk: list[Frames] = []
     for _, picture in stream(path):
         chunk.append(picture)
-        if len(chunk) == size:
+        if len(chunk) >= max(1, min(_MOST_IN_CHUNK, _CHUNK_BYTES // picture.size)):
             yield np.stack(chunk)
             chunk = []
     if chunk:

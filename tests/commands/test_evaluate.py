@@ -156,3 +156,23 @@ def test_the_list_of_weights_and_the_options_of_a_suite(lingen: Callable, capsys
         lingen("evaluate", "--videos", ".", "--suite", "ShapeBench", "--suite.help")
     assert ended.value.code == 0
     assert "--suite.held_out" in capsys.readouterr().out
+
+
+def test_the_distance_of_sets(lingen: Callable, clips: Path, run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (clips / "broken.mp4").unlink()
+    other = run_dir / "other"
+    for index in range(3):
+        write_mp4(other / f"{index}.mp4", torch.rand(3, 4, 32, 48) * 2 - 1, 8)
+    lingen("evaluate", "distance", clips, clips)
+    assert "frechet_distance/efficientnet_lite0/subject  0.0000" in capsys.readouterr().out
+    lingen("evaluate", "distance", clips, other, "--json", run_dir / "d.json")
+    assert "warning: biased: 12 features" in capsys.readouterr().out
+    told = json.loads((run_dir / "d.json").read_text())
+    assert told["value"] > 1 and told["made_by"]["network"] == "tf_efficientnet_lite0"
+    (other / "broken.mp4").write_bytes(b"x" * 99)
+    with pytest.raises(SystemExit):
+        lingen("evaluate", "distance", clips, other)
+    assert "broken.mp4" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        lingen("evaluate", "distance", clips, other, "--i3d", "none.pt")
+    assert "FVD needs the i3d_torchscript.pt" in capsys.readouterr().err

@@ -9,6 +9,7 @@ VERBS = {
         "which weights of networks are here, and where to get the others",
     ),
     "compare": ("lingen_kit.commands.evaluate.compare", "a page that shows several results side by side"),
+    "distance": ("lingen_kit.commands.evaluate.distance", "how far a set of videos is from real ones: FVD and others"),
     "convert": ("lingen_kit.commands.evaluate.convert", "results of VBench's own scripts to ours, and back"),
 }
 

@@ -35,6 +35,8 @@ def main(verb: str, arguments: list[str]) -> None:
     from eval.suites.prompt_files import read_prompts
     from lingen_kit.commands.evaluate.suite_options import build_suite
 
+    if options.ckpt and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("--ckpt samples in one process: call it without torchrun first, then score OUT/videos with it")
     if options.weights:
         words = [f"--suite.weights={options.weights}", *words]
     suite = build_suite(options.suite, words)
