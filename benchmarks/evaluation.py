@@ -1,6 +1,6 @@
 """One decode a video for all metrics against one decode a metric, and the memory that a long video takes.
 
-    python benchmarks/evaluation.py [--frames 1088] [--height 512] [--width 512] [--videos 4]
+    python benchmarks/evaluation.py [--frames 1088] [--height 512] [--width 512] [--videos 2] [--side 512]
 
 The suite is the one that needs no downloaded network. Ratios are of medians over rounds in which both ways take turns,
 each in a process of its own with one thread; memory is the greatest resident size of a process that scores one long
@@ -43,17 +43,20 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1088)
     parser.add_argument("--height", type=int, default=512)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--videos", type=int, default=4, help="short ones, for the ratio")
+    parser.add_argument("--videos", type=int, default=2, help="short ones of 64 frames, for the ratio")
+    parser.add_argument("--side", type=int, default=512, help="of the short ones, pixels")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        short = [_footage(Path(folder) / f"{i}.mp4", 64, 256, 256, shift=i) for i in range(options.videos)]
+        short = [
+            _footage(Path(folder) / f"{i}.mp4", 64, options.side, options.side, shift=i) for i in range(options.videos)
+        ]
         times: dict[str, list[float]] = {"together": [], "apart": []}
         for _ in range(options.rounds):
             for way in times:
                 times[way].append(_score(way, short)["seconds"])
         together, apart = (statistics.median(times[way]) for way in ("together", "apart"))
-        print(f"{options.videos} videos of 64 frames, 256p: one decode for all {together:.1f} s,", end=" ")
+        print(f"{options.videos} videos of 64 frames, {options.side}p: one decode for all {together:.1f} s,", end=" ")
         print(f"one decode a metric {apart:.1f} s: {apart / together:.2f}x")
         long = _footage(Path(folder) / "long.mp4", options.frames, options.height, options.width)
         found = _score("together", [long])
