@@ -7,6 +7,7 @@ Letters: N frames of a chunk, H height, W width.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -154,7 +155,8 @@ def evaluate(
         raise ValueError(_nothing("there is no video to score", excluded))
     settings = settings_of(suite)
     keys = {item.name: _key(item) for item in items}
-    outcomes = _shared(suite, {keys[item.name]: (suite, item) for item in items}, journal, workers, timeout, settings)
+    tasks = {keys[item.name]: (suite, item) for item in items}
+    outcomes = _shared(suite, tasks, journal, workers, timeout, {**settings, "code": _code()})
     rows, left_out = [], list(excluded)
     for item in sorted(items, key=lambda item: item.name):
         outcome = outcomes[keys[item.name]]
@@ -310,6 +312,12 @@ def _shared(
         dist.destroy_process_group()
     together = {key: outcome for part in parts for key, outcome in part.items()}
     return {key: together[key] for key in tasks}
+
+
+def _code() -> str:
+    """A hash of the code that scores: what a journal holds is only as good as the code that wrote it."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _one_thread() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,19 +246,9 @@ def _table(content: dict[str, Any]) -> str:
     lines = []
     width = max(map(len, [*content["figures"], *content["totals"], *content["refused"]]), default=0)
     for name, value in content["figures"].items():
-        scored = [video["scores"][name] for video in content["videos"] if name in video["scores"]]
-        count = sum(score["value"] is not None for score in scored)
-        if value is None and count == len(scored) and count:
-            lines.append(
-                f"{name:{width}}         -  none of {count} videos counts in it, such as those that are not static"
-            )
-            continue
-        shown = f"{value:8.4f}" if value is not None else "       -"
-        why = next((score["why"] for score in scored if score["value"] is None), "no video was asked for it")
-        note = f"  {count} video{'s' * (count != 1)}" + (
-            f"; {len(scored) - count} without: {why}" if count < len(scored) else ""
-        )
-        lines.append(f"{name:{width}}  {shown}{note if scored else f'  {why}'}")
+        shown = "       -" if value is None else f"{value:8.4f}"
+        note = _note(value, [video["scores"][name] for video in content["videos"] if name in video["scores"]])
+        lines.append(f"{name:{width}}  {shown}  {note}".rstrip())
     lines += [f"{name:{width}}  {value:8.4f}" for name, value in content["totals"].items()]
     lines += [f"{name:{width}}         -  {reason}" for name, reason in content["refused"].items()]
     if content["excluded"]:
@@ -267,3 +257,15 @@ def _table(content: dict[str, Any]) -> str:
         if len(content["excluded"]) > _SHOWN:
             lines.append(f"  and {len(content['excluded']) - _SHOWN} more, in scores.json")
     return "\n".join(lines)
+
+
+def _note(value: float | None, scores: Sequence[Mapping[str, Any]]) -> str:
+    """How many videos a figure is of, and why others, or all, are not in it."""
+    if not scores:
+        return "" if value is not None else "no video was asked for it"
+    count = sum(score["value"] is not None for score in scores)
+    told = f"{count} video{'s' * (count != 1)}"
+    if count < len(scores):
+        why = next(score["why"] for score in scores if score["value"] is None)
+        return f"{told}; {len(scores) - count} without: {why}"
+    return told if value is not None else f"none of {told} counts in it, such as those that are not static"
