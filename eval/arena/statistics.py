@@ -80,18 +80,19 @@ def bradley_terry(wins: Matrix, rounds: int = 200) -> Matrix:
     """Strengths of models from how often each won against each (Hunter, Ann. Statist. 2004, MM algorithm).
 
     Args:
-        wins: `(M, M)`, row over column; ties as half a win for both.
+        wins: `(..., M, M)`, row over column; ties as half a win for both. Several tables are fitted at once.
         rounds: Iterations.
 
     Returns:
-        `(M,)` natural logarithms of the strengths, with mean 0: e to a difference are the odds.
+        `(..., M)` natural logarithms of the strengths, with mean 0: e to a difference are the odds.
     """
-    wins = wins + _PRIOR / 2 * (1 - np.eye(len(wins)))
-    games, total = wins + wins.T, wins.sum(1)
-    strengths = np.ones(len(wins))
+    models = wins.shape[-1]
+    wins = wins + _PRIOR / 2 * (1 - np.eye(models))
+    games, total = wins + wins.swapaxes(-1, -2), wins.sum(-1)
+    strengths = np.ones(total.shape)
     for _ in range(rounds):
-        strengths = total / (games / (strengths[:, None] + strengths[None, :])).sum(1)
-        strengths /= np.exp(np.log(strengths).mean())
+        strengths = total / (games / (strengths[..., :, None] + strengths[..., None, :])).sum(-1)
+        strengths /= np.exp(np.log(strengths).mean(-1, keepdims=True))
     return np.log(strengths)
 
 
@@ -117,24 +118,22 @@ def scores_of(votes: Sequence[Vote], question: str, seed: int = 0) -> dict[str, 
     _, rater = np.unique([vote.rater for vote in answered], return_inverse=True)
     _, prompt = np.unique([vote.prompt for vote in answered], return_inverse=True)
 
+    # Row V of the design: what a vote adds to the table of wins, (V, M * M).
+    design = np.zeros((len(answered), len(models) ** 2))
+    design[np.arange(len(won)), left * len(models) + right] = won
+    design[np.arange(len(won)), right * len(models) + left] = 1 - won
+
     def fitted(weights: Matrix) -> Matrix:
-        wins = np.zeros((len(models), len(models)))
-        np.add.at(wins, (left, right), won * weights)
-        np.add.at(wins, (right, left), (1 - won) * weights)
-        return bradley_terry(wins)
+        return bradley_terry((weights @ design).reshape(len(weights), len(models), len(models)))
 
     draw = np.random.default_rng(seed)
-    raters, prompts = rater.max() + 1, prompt.max() + 1
-    rounds = []
-    for _ in range(_ROUNDS):
-        # One rater alone is not drawn anew: there is nothing to learn from it about others.
-        of_rater = draw.multinomial(raters, np.full(raters, 1 / raters))[rater] if raters > 1 else np.ones(len(won))
-        of_prompt = (
-            draw.multinomial(prompts, np.full(prompts, 1 / prompts))[prompt] if prompts > 1 else np.ones(len(won))
-        )
-        rounds.append(fitted(np.asarray(of_rater * of_prompt, np.float64)))
-    low, high = np.quantile(np.array(rounds), (0.025, 0.975), axis=0)
-    value = fitted(np.ones(len(won)))
+    # One rater alone is not drawn anew, nor one prompt: nothing can be learned from it about others.
+    weights = np.ones((_ROUNDS, len(won)))
+    for group in (rater, prompt):
+        if (size := int(group.max()) + 1) > 1:
+            weights *= draw.multinomial(size, np.full(size, 1 / size), _ROUNDS)[:, group]
+    low, high = np.quantile(fitted(weights), (0.025, 0.975), axis=0)
+    [value] = fitted(np.ones((1, len(won))))
     counts = np.bincount(np.concatenate([left, right]), minlength=len(models))
     return {
         model: Share(float(value[i]), float(low[i]), float(high[i]), int(counts[i])) for i, model in enumerate(models)
