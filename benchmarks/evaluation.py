@@ -1,8 +1,8 @@
-"""One decode a video for all metrics against one decode a metric, and the memory that a long video takes.
+"""One decode a video for all dimensions against one decode a dimension, and the memory that a long video takes.
 
     python benchmarks/evaluation.py [--frames 1088] [--height 512] [--width 512] [--videos 2] [--side 512]
 
-The suite is the one that needs no downloaded network. Ratios are of medians over rounds in which both ways take turns,
+The suites are those that need no downloaded network. Ratios are of medians over rounds in which both ways take turns,
 each in a process of its own with one thread; memory is the greatest resident size of a process that scores one long
 video.
 """
@@ -18,21 +18,20 @@ from pathlib import Path
 _SCORE = """
 import json, resource, sys, time
 from pathlib import Path
-from eval.metric import Metric
 from eval.run import Item, score_file
 from eval.suite import Prompt
-from eval.suites import Custom
+from eval.suites import Custom, ShapeBench
 
-files, together = [Path(word) for word in sys.argv[2:]], sys.argv[1] == "together"
-suite = Custom(extractors="lite")
-score_file((suite, Item("warm", files[0])))  # loads the network
+suite = {"lite": Custom(extractors="lite"), "ShapeBench": ShapeBench()}[sys.argv[1]]
+together = sys.argv[2] == "together"
+names = [name for metric in suite.metrics() for name in metric.names]
+dimensions = [frozenset({name}) for name in names]
+files = [(Path(word), Path(word).with_suffix(".txt").read_text()) for word in sys.argv[3:]]
+score_file((suite, Item("warm", files[0][0], Prompt(files[0][1]))))  # loads the network
 began = time.perf_counter()
-for file in files:
-    if together:
-        score_file((suite, Item(file.name, file)))
-    else:
-        for metric in suite.metrics():
-            score_file((suite, Item(file.name, file, Prompt("", metrics=frozenset(metric.names)))))
+for file, prompt in files:
+    for asked in [None] if together else dimensions:
+        score_file((suite, Item(file.name, file, Prompt(prompt, metrics=asked))))
 seconds = time.perf_counter() - began
 print(json.dumps({"seconds": seconds, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
@@ -48,25 +47,41 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        short = [
-            _footage(Path(folder) / f"{i}.mp4", 64, options.side, options.side, shift=i) for i in range(options.videos)
-        ]
-        times: dict[str, list[float]] = {"together": [], "apart": []}
-        for _ in range(options.rounds):
-            for way in times:
-                times[way].append(_score(way, short)["seconds"])
-        together, apart = (statistics.median(times[way]) for way in ("together", "apart"))
-        print(f"{options.videos} videos of 64 frames, {options.side}p: one decode for all {together:.1f} s,", end=" ")
-        print(f"one decode a metric {apart:.1f} s: {apart / together:.2f}x")
-        long = _footage(Path(folder) / "long.mp4", options.frames, options.height, options.width)
-        found = _score("together", [long])
+        root = Path(folder)
+        shown = [_footage(root / f"{i}.mp4", 64, options.side, options.side, shift=i) for i in range(options.videos)]
+        for suite, files in (("lite", shown), ("ShapeBench", _shapes(root / "shapes", 10 * options.videos))):
+            times: dict[str, list[float]] = {"together": [], "apart": []}
+            for _ in range(options.rounds):
+                for way in times:
+                    times[way].append(_score(suite, way, files)["seconds"])
+            together, apart = (statistics.median(times[way]) for way in ("together", "apart"))
+            print(
+                f"{suite}, {len(files)} videos: one decode for all {together:.1f} s, one a dimension {apart:.1f} s:",
+                end="",
+            )
+            print(f" {apart / together:.2f}x")
+        long = _footage(root / "long.mp4", options.frames, options.height, options.width)
+        found = _score("lite", "together", [long])
         size = f"{options.frames} frames of {options.height}x{options.width}"
         print(f"{size}: {found['seconds']:.0f} s, at most {found['mib']:.0f} MiB resident")
 
 
-def _score(way: str, files: list[Path]) -> dict[str, float]:
-    words = [sys.executable, "-c", _SCORE, way, *map(str, files)]
+def _score(suite: str, way: str, files: list[Path]) -> dict[str, float]:
+    words = [sys.executable, "-c", _SCORE, suite, way, *map(str, files)]
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def _shapes(folder: Path, count: int) -> list[Path]:
+    """Perfect clips with their prompts beside them."""
+    from lingen_kit.data.shapes import MovingShapesDataset
+    from lingen_kit.video import write_mp4
+
+    files = []
+    for index in range(count):
+        sample = MovingShapesDataset(objects=(1, 3))[index]
+        files.append(write_mp4(folder / f"{index}.mp4", sample["video"], 8))
+        files[-1].with_suffix(".txt").write_text(sample["caption"])
+    return files
 
 
 def _footage(path: Path, frames: int, height: int, width: int, shift: int = 0) -> Path:
@@ -86,6 +101,7 @@ def _footage(path: Path, frames: int, height: int, width: int, shift: int = 0) -
             frame = np.ascontiguousarray(pixels[y : y + height, x : x + width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+    path.with_suffix(".txt").write_text("")
     return path
 
 
