@@ -46,6 +46,59 @@ def test_names_from_which_characters_were_left_out_or_that_were_cut_off(tmp_path
     assert {match.prompt for match in found.videos} == {slash, long.strip()}
     two = match_videos(tmp_path, [long.strip(), long.strip() + " again"])
     assert not two.videos  # the beginning is that of both
+    assert any("its name fits 2 prompts" in reason for _, reason in two.problems)
+
+
+def test_a_folder_that_says_nothing_is_taken_in_order_only_if_asked_and_says_so(tmp_path: Path) -> None:
+    prompts = [f"prompt {letter}" for letter in "abcdefghijkl"]
+    touch(tmp_path, *(f"clip_{number}.mp4" for number in range(12)), "notes.txt")
+    assert match_videos(tmp_path, prompts).videos == []
+    found = match_videos(tmp_path, prompts, by_order=True)
+    assert {match.path.name: match.prompt for match in found.videos} == {
+        f"clip_{number}.mp4": prompt for number, prompt in enumerate(prompts)
+    }
+    assert found.problems == [("notes.txt", "it is no video, by its suffix")]
+    [note] = found.notes
+    assert "in their order" in note and "clip_11.mp4 is 'prompt l'" in note
+    # One video too many, one that is named after a prompt, or metadata: then the order says nothing.
+    assert match_videos(tmp_path, prompts[1:], by_order=True).videos == []
+    (tmp_path / "clip_3.mp4").rename(tmp_path / "prompt d.mp4")
+    assert len(match_videos(tmp_path, prompts, by_order=True).videos) == 1
+    (tmp_path / "prompt d.mp4").rename(tmp_path / "clip_3.mp4")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "clip_3.mp4", "text": "else"}\n')
+    found = match_videos(tmp_path, prompts, by_order=True)
+    assert found.videos == [] and not found.notes
+    assert ("clip_3.mp4", "its text is none of the 12 prompts: 'else'") in found.problems
+
+
+def test_order_within_a_prompt_is_that_of_the_numbers(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"a bird-{number}.mp4" for number in (10, 2, 0, 9)))
+    found = match_videos(tmp_path, ["a bird"]).videos
+    assert [(match.path.name, match.sample) for match in found] == [
+        (f"a bird-{number}.mp4", sample) for sample, number in enumerate((0, 2, 9, 10))
+    ]
+
+
+def test_each_subfolder_may_have_its_own_metadata(tmp_path: Path) -> None:
+    touch(tmp_path, "x/0.mp4", "y/0.mp4", "y/poster.jpg", "z/x.mp4")
+    for name, text in (("x", "one"), ("y", "two")):
+        (tmp_path / name / "metadata.jsonl").write_text(json.dumps({"file_name": "0.mp4", "text": text}))
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "z/x.mp4", "text": " one "}))
+    found = match_videos(tmp_path, ["one", "two"])
+    assert [(match.path.relative_to(tmp_path).as_posix(), match.prompt, match.sample) for match in found.videos] == [
+        ("x/0.mp4", "one", 0),
+        ("y/0.mp4", "two", 0),
+        ("z/x.mp4", "one", 1),
+    ]
+    assert found.problems == [("y/poster.jpg", "it is an image of which metadata.jsonl says nothing")]
+
+
+def test_every_file_is_matched_or_listed(tmp_path: Path) -> None:
+    names = ["a-0.mp4", "b.mp4", "c.webm", "d.xyz", "sub/e.mp4", "poster.png", "a.mp4.part"]
+    touch(tmp_path, *names)
+    found = match_videos(tmp_path, ["a", "c", "q"])
+    listed = [match.path.relative_to(tmp_path).as_posix() for match in found.videos] + [n for n, _ in found.problems]
+    assert sorted(listed) == sorted([*names, "q"])
 
 
 def test_without_prompts_the_names_are_the_prompts(tmp_path: Path) -> None:
@@ -56,8 +109,12 @@ def test_without_prompts_the_names_are_the_prompts(tmp_path: Path) -> None:
 def test_files_that_metadata_names_and_are_not_there_are_listed(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.mp4", "text": "x"}\n')
     assert match_videos(tmp_path).problems == [("gone.mp4", "metadata.jsonl names it, and it is not there")]
-    (tmp_path / "metadata.jsonl").write_text('{"file": "gone.mp4"}\n')
-    with pytest.raises(ValueError, match=r"line 1 is no object with file_name and text"):
+    for line in ('{"file": "gone.mp4"}', '{"file_name": "x.mp4", "text": null}', "[1]", "{"):
+        (tmp_path / "metadata.jsonl").write_text(line + "\n")
+        with pytest.raises(ValueError, match=r"line 1 is no object with file_name and text"):
+            match_videos(tmp_path)
+    (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"metadata\.jsonl is not UTF-8 text"):
         match_videos(tmp_path)
     with pytest.raises(FileNotFoundError, match="give a folder of videos"):
         match_videos(tmp_path / "nowhere")

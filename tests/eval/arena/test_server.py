@@ -5,16 +5,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eval.arena.page import TOKEN_HEADER
 from eval.arena.server import ArenaServer
 from eval.arena.static_page import write_static_page
 from eval.arena.study import Study, read_study
-from eval.arena.votes import Ballots, Vote, read_votes
+from eval.arena.votes import Ballots, read_votes
 from tests.eval.arena.test_study import folder
 
 PROMPTS = ["a dog", 'a "cat" / <script>alert(1)</script>', "a bird"]
@@ -36,7 +38,7 @@ def server(study: Study, tmp_path: Path) -> Iterator[ArenaServer]:
 def ask(server: ArenaServer, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
     data = json.dumps(body).encode() if body is not None else None
-    given = {"Content-Type": "application/json"} if body is not None else {}
+    given = {"Content-Type": "application/json", TOKEN_HEADER: server.token} if body is not None else {}
     connection.request("GET" if data is None else "POST", path, data, given | headers)
     answer = connection.getresponse()
     result = answer.status, dict(answer.getheaders()), answer.read()
@@ -89,11 +91,29 @@ def test_videos_come_in_the_parts_that_a_player_asks_for(server: ArenaServer) ->
     assert (status, body, headers["Content-Range"]) == (206, whole[7:], f"bytes 7-11/{len(whole)}")
     assert ask(server, address, Range="bytes=-3")[2] == whole[-3:]
     assert ask(server, address, Range="bytes=99-")[0] == 416
-    assert ask(server, address, Range="bytes=x")[2] == whole
+    for odd in ("bytes=x", "bytes=5-2", "bytes=", "bytes=-", "bytes=1-2,4-5", "lines=1-2", "bytes=" + "9" * 5000 + "-"):
+        assert ask(server, address, Range=odd)[::2] == (200, whole), odd
+    path = server.study.videos[server.ids[task["left"]]]
+    path.write_bytes(b"")
+    assert ask(server, address)[::2] == (200, b"")
+    path.unlink()
+    assert ask(server, address)[0] == 404
+    assert str(path.parent) not in str(ask(server, address))
 
 
 @pytest.mark.parametrize(
-    "path", ["/video/../votes.jsonl", "/video/%2e%2e/x", "/etc/passwd", "/video/", "/video/abc", "//etc/passwd", "/x"]
+    "path",
+    [
+        "/video/../votes.jsonl",
+        "/video/%2e%2e/x",
+        "/etc/passwd",
+        "/video/",
+        "/video/abc",
+        "//etc/passwd",
+        "//[",
+        "/x",
+        "/secret",
+    ],
 )
 def test_nothing_else_is_served(server: ArenaServer, path: str) -> None:
     assert ask(server, path)[0] == 404
@@ -101,16 +121,33 @@ def test_nothing_else_is_served(server: ArenaServer, path: str) -> None:
 
 def test_other_names_other_pages_and_other_content_are_refused(server: ArenaServer) -> None:
     task = tasks(server)[0]
-    assert ask(server, "/", Host="evil.example")[0] == 403
-    assert ask(server, "/", Host=f"localhost:{server.server_address[1]}")[0] == 200
-    assert ask(server, "/api/vote", ballot(task), Origin="http://evil.example")[0] == 403
-    assert ask(server, "/api/vote", ballot(task), **{"Content-Type": "text/plain"})[0] == 403
+    port = server.server_address[1]
+    for host in ("evil.example", f"evil.example:{port}", "", "[bad", "127.0.0.1.evil.example"):
+        assert ask(server, "/", Host=host)[0] == 403, host
+        assert ask(server, f"/video/{task['left']}", Host=host)[0] == 403
+        assert ask(server, "/api/vote", ballot(task), Host=host)[0] == 403
+    assert ask(server, "/", Host=f"localhost:{port}")[0] == 200
+    # Another page can have a browser send a form, or plain text, but neither JSON nor the token, which it cannot read.
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert ask(server, "/api/vote", ballot(task), **{"Content-Type": kind})[0] == 403
+    for token in ("", "x", "\u00e9", server.token[:-1]):
+        assert ask(server, "/api/vote", ballot(task), **{TOKEN_HEADER: token})[0] == 403
+    page = ask(server, "/")
+    assert server.token.encode() in page[2]
+    assert "default-src 'none'" in page[1]["Content-Security-Policy"] and "Access-Control-Allow-Origin" not in page[1]
     for bad in (
         ballot(task, rater=""),
         ballot(task, rater="x" * 61),
         ballot(task, rater="a\nb"),
         ballot(task, quality="up"),
         ballot(task, text=""),
+        ballot(task, quality=["left"]),
+        ballot(task, skipped="and answered"),
+        ballot(task, quality="", text="", skipped="half a letter \ud800"),
+        ballot(task, seconds=float("nan")),
+        ballot(task, seconds=-1),
+        ballot(task, seconds="long"),
+        ballot(task, seconds=10**400),
         ballot({"left": task["left"], "right": tasks(server)[1]["right"]}),
         ballot({"left": "nothing", "right": task["right"]}),
         ballot({"left": task["left"], "right": task["left"]}),
@@ -131,13 +168,14 @@ def test_two_raters_at_once_and_double_clicks_lose_and_double_nothing(server: Ar
             for click in clicks:
                 click.join()
 
-    raters = [threading.Thread(target=rate, args=(name,)) for name in ("anna", "ben", "\u00e9va \U0001f600")[:2]]
+    raters = [threading.Thread(target=rate, args=(name,)) for name in ("anna", "ben", "cleo")]
     for rater in raters:
         rater.start()
     for rater in raters:
         rater.join()
     votes = server.ballots.votes()
-    assert len(votes) == 6 and len({vote.key for vote in votes}) == 6
+    assert len(votes) == 9 and len({vote.key for vote in votes}) == 9
+    assert len(read_votes([server.ballots.path])) == 9  # and on the disk, each a whole line
 
 
 _SERVE = """
@@ -149,55 +187,82 @@ from eval.arena.votes import Ballots
 root, prompts = Path(sys.argv[1]), sys.argv[2:]
 study = read_study([root / "secret_one", root / "secret_two"], prompts)
 server = ArenaServer(study, Ballots(root / "v" / "votes.jsonl"))
-print(server.server_address[1], flush=True)
+print(server.server_address[1], server.token, flush=True)
 server.serve_forever()
 """
 
 
-def test_a_killed_server_has_kept_every_vote_that_it_confirmed(study: Study, tmp_path: Path) -> None:
-    for start in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(tmp_path), *PROMPTS],
+class Remote:
+    """A server in another process, as `ask` sees it."""
+
+    def __init__(self, root: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, str(root), *PROMPTS],
             stdout=subprocess.PIPE,
+            text=True,
             env=os.environ | {"PYTHONPATH": os.getcwd()},
         )
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
+        assert self.process.stdout is not None
+        port, self.token = self.process.stdout.readline().split()
+        self.server_address = ("127.0.0.1", int(port))
 
-        class Remote:
-            server_address = ("127.0.0.1", port)
-
-        left = [task for task in tasks(Remote) if not task["done"]]  # type: ignore[arg-type]
-        assert len(left) == 3 - start
-        assert ask(Remote, "/api/vote", ballot(left[0]))[0] == 200  # type: ignore[arg-type]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    assert len(read_votes([tmp_path / "v"])) == 2
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
-def test_a_line_that_was_cut_off_is_no_vote_and_the_next_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "votes.jsonl"
-    ballots = Ballots(path)
-    assert ballots.add(Vote("r", "p", "a", "b", quality="left", text="tie"))
-    path.write_bytes(path.read_bytes() + b'{"rater": "r", "pro')
-    again = Ballots(path)
-    assert again.add(Vote("r", "q", "a", "b", quality="left", text="tie"))
-    assert [vote.prompt for vote in again.votes()] == ["p", "q"]
-    # Two servers on one file see each other's votes.
-    assert not ballots.add(Vote("r", "q", "b", "a", quality="left", text="tie"))
+def test_killed_at_any_moment_the_server_has_kept_every_vote_that_it_confirmed(study: Study, tmp_path: Path) -> None:
+    confirmed: set[tuple[str, str]] = set()
+    held: dict[str, Any] = {}
+    for start in range(2):
+        server: Any = Remote(tmp_path)
+        try:
+            if held:  # a page that was open before the server was killed goes on: its ids and its token still hold
+                assert server.token == held["token"]
+                answer = json.loads(ask(server, "/api/vote", ballot(held["task"], "patient"))[2])
+                assert answer == {"new": True}
+                confirmed.add(("patient", held["task"]["prompt"]))
+            held = {"token": server.token, "task": tasks(server, "patient")[0]}
+            first = threading.Event()
+
+            def rate(name: str, server: Any = server, first: threading.Event = first) -> None:
+                for number in range(1000):
+                    try:
+                        for task in tasks(server, f"{name}-{number}"):
+                            if ask(server, "/api/vote", ballot(task, f"{name}-{number}"))[0] == 200:
+                                confirmed.add((f"{name}-{number}", task["prompt"]))
+                                first.set()
+                    except (OSError, http.client.HTTPException, ValueError):
+                        return  # killed between or within requests
+
+            raters = [threading.Thread(target=rate, args=(f"rater-{start}-{name}",)) for name in "ab"]
+            for rater in raters:
+                rater.start()
+            assert first.wait(30)
+            time.sleep(0.3)
+        finally:
+            server.kill()
+        for rater in raters:
+            rater.join()
+    assert len(confirmed) > 5
+    votes = read_votes([tmp_path / "v"])
+    assert confirmed <= {(vote.rater, vote.prompt) for vote in votes}
+    lines = (tmp_path / "v" / "votes.jsonl").read_bytes().split(b"\n")
+    assert len(Ballots(tmp_path / "v" / "votes.jsonl").votes()) == len(votes)  # none doubled
+    assert len(lines) - 1 == len(votes)
 
 
-def test_damaged_votes_are_refused_by_line(tmp_path: Path) -> None:
-    path = tmp_path / "votes.jsonl"
-    path.write_text('{"rater": "r"}\n')
-    with pytest.raises(ValueError, match=r"votes\.jsonl, line 1 is no vote"):
-        read_votes([path])
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_votes([tmp_path / "none.jsonl"])
-    path.write_text("")
-    with pytest.raises(ValueError, match="there are no votes"):
-        read_votes([tmp_path])
+def test_ids_and_token_say_nothing_and_differ_from_study_to_study(study: Study, tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two", "one"):
+        with ArenaServer(study, Ballots(tmp_path / name / "votes.jsonl")) as server:
+            assert len(set(server.ids)) == 6 and all(len(id_) == 32 for id_ in [*server.ids, server.token])
+            found.append((server.token, server.id_of))
+    assert found[0] == found[2] != found[1]
+    assert not set(found[0][1].values()) & set(found[1][1].values())
+    assert (tmp_path / "one" / "secret").stat().st_mode & 0o077 == 0
 
 
 def test_votes_of_a_static_page_need_its_key(study: Study, tmp_path: Path) -> None:
@@ -205,6 +270,11 @@ def test_votes_of_a_static_page_need_its_key(study: Study, tmp_path: Path) -> No
     text = page.read_text()
     assert "secret" not in text.replace("c2VjcmV0", "")  # but for the files' own content
     assert "<script>alert" not in text
+    with pytest.raises(ValueError, match=r"more than a page can hold.*--link"):
+        big = tmp_path / "big.mp4"
+        with big.open("wb") as file:
+            file.truncate(600 * 2**20)
+        write_static_page(Study({**study.videos, ("secret_one", "a dog"): big}, study.models, study.prompts), page)
     key = json.loads(key_file.read_text())
     ids = {tuple(place): id_ for id_, place in key.items()}
     entry = {
@@ -222,3 +292,16 @@ def test_votes_of_a_static_page_need_its_key(study: Study, tmp_path: Path) -> No
         read_votes([file])
     with pytest.raises(ValueError, match="of another page than the key"):
         read_votes([file], {})
+
+
+def test_a_linked_page_has_its_videos_beside_it_under_names_that_say_nothing(study: Study, tmp_path: Path) -> None:
+    page, key_file = write_static_page(study, tmp_path / "out" / "my page.html", link=True)
+    text, key = page.read_text(), json.loads(key_file.read_text())
+    assert "secret" not in text and "data:video" not in text
+    videos = {path.stem: path for path in (tmp_path / "out" / "my page_videos").iterdir()}
+    assert set(videos) == set(key)
+    for id_, (model, prompt) in key.items():
+        assert videos[id_].read_bytes() == study.videos[model, prompt].read_bytes() and not videos[id_].is_symlink()
+        assert f'"my%20page_videos/{id_}.mp4"' in text
+    with pytest.raises(ValueError, match="is there already, and its videos belong to another page"):
+        write_static_page(study, tmp_path / "out" / "my page.html", link=True)
