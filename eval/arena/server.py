@@ -1,23 +1,28 @@
 """A local server for raters: the page, the videos under names that say nothing, and the votes.
 
-Only the videos of the study are served, by random ids that the server has drawn: no path from a client touches the file
-system. Requests must name this host (another name that resolves to it is not enough), and votes must be JSON from this
-very page.
+Only the videos of the study are served, by ids that say nothing: no path from a client touches the file
+system. Requests must name this host (another name that resolves to it is not enough), and votes must be JSON with the
+token that only this very page holds. Ids and token follow from a secret beside the votes: a page that is open goes on
+when the server was started again.
 """
 
+import hashlib
+import hmac
 import ipaddress
 import json
-import secrets
 import socket
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from eval.arena.page import arena_page
+from eval.arena.page import TOKEN_HEADER, arena_page
 from eval.arena.study import Study
 from eval.arena.votes import QUESTIONS, Ballots, Vote
 
@@ -26,6 +31,10 @@ __all__ = ["ArenaServer"]
 _LARGEST = 64 * 1024  # bytes of a vote
 _LONGEST_NAME = 60
 _CHUNK = 1 << 20
+_POLICY = (  # the page is one file with its style and script in it, and talks to nobody but this server
+    "default-src 'none'; media-src 'self'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class ArenaServer(ThreadingHTTPServer):
@@ -42,9 +51,22 @@ class ArenaServer(ThreadingHTTPServer):
 
     def __init__(self, study: Study, ballots: Ballots, host: str = "127.0.0.1", port: int = 0) -> None:
         self.study, self.ballots, self.host = study, ballots, host
-        self.ids = {secrets.token_urlsafe(12): place for place in study.videos}
-        self.id_of = {place: id_ for id_, place in self.ids.items()}
+        self.token = _drawn(ballots.secret, "token")
+        self.id_of = {place: _drawn(ballots.secret, "video", *place) for place in study.videos}
+        self.ids = {id_: place for place, id_ in self.id_of.items()}
+        if ":" in host:
+            self.address_family = socket.AF_INET6
         super().__init__((host, port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about browsers that close a connection; show what is an error of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether this machine alone can reach it."""
+        return ipaddress.ip_address(str(self.server_address[0])).is_loopback
 
     @property
     def address(self) -> str:
@@ -54,11 +76,16 @@ class ArenaServer(ThreadingHTTPServer):
 
     def is_own(self, host: str) -> bool:
         """Whether a Host header names this server: an address, localhost, or the name of this machine or of `host`."""
-        name = urlsplit(f"//{host}").hostname or ""
         try:
-            ipaddress.ip_address(name)
+            name = urlsplit(f"//{host}").hostname
         except ValueError:
-            return name in ("localhost", self.host, socket.gethostname().lower())
+            return False
+        if not name:
+            return False
+        try:
+            ipaddress.ip_address(name)  # no name that somebody could point here
+        except ValueError:
+            return name in ("localhost", self.host.lower(), socket.gethostname().lower())
         return True
 
 
@@ -66,13 +93,19 @@ class _Handler(BaseHTTPRequestHandler):
     server: ArenaServer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "arena", ""
+    timeout = 300  # seconds of silence after which a connection is given up; a player that goes on asks again
 
     def do_GET(self) -> None:
         if not self._own():
             return
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
+            return
         if address.path == "/":
-            self._send(HTTPStatus.OK, arena_page().encode(), "text/html; charset=utf-8")
+            page = arena_page(token=self.server.token).encode()
+            self._send(HTTPStatus.OK, page, "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY})
         elif address.path == "/api/tasks":
             self._tasks(parse_qs(address.query).get("rater", [""])[0])
         elif address.path.startswith("/video/") and (place := self.server.ids.get(address.path[7:])):
@@ -83,11 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._own():
             return
-        origin = self.headers.get("Origin")
-        if self.headers.get_content_type() != "application/json" or (
-            origin and urlsplit(origin).netloc != self.headers.get("Host")
+        token = self.headers.get(TOKEN_HEADER, "").encode("latin-1")
+        if self.headers.get_content_type() != "application/json" or not hmac.compare_digest(
+            token, self.server.token.encode()
         ):
-            self._refuse(HTTPStatus.FORBIDDEN, "votes come as JSON, from this page")
+            self._refuse(HTTPStatus.FORBIDDEN, "votes come as JSON, from this page: load it again")
             return
         length = self.headers.get("Content-Length", "")
         if self.path != "/api/vote" or not length.isdecimal() or int(length) > _LARGEST:
@@ -95,13 +128,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             vote = self._vote(json.loads(self.rfile.read(int(length))))
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this vote is about no video of this study: load the page again")
+            return
+        except (ValueError, TypeError, OverflowError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"this is no vote: {error}")
             return
         try:
             new = self.server.ballots.add(vote)
         except OSError as error:
             self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"it cannot be written: {error.strerror}")
+            return
+        except ValueError as error:  # somebody has damaged the file
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
             return
         self._json({"new": new})
 
@@ -131,7 +170,11 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
-        done = {vote.key[1:] for vote in self.server.ballots.votes() if vote.rater == name}
+        try:
+            done = {vote.key[1:] for vote in self.server.ballots.votes() if vote.rater == name}
+        except (ValueError, OSError) as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"the votes cannot be read: {error}")
+            return
         tasks = [
             {
                 "number": number,
@@ -154,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with file:
             start, end = _range(self.headers.get("Range", ""), size)
-            if start >= size:
+            if start >= size > 0:
                 self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
                 self.send_header("Content-Range", f"bytes */{size}")
                 self.send_header("Content-Length", "0")
@@ -168,6 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
             self.send_header("Content-Length", str(end - start))
             self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
             file.seek(start)
             left = end - start
@@ -175,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
                 while left and (data := file.read(min(_CHUNK, left))):
                     self.wfile.write(data)
                     left -= len(data)
-            except ConnectionError:  # the player has seen enough
+            except (ConnectionError, TimeoutError):  # the player has seen enough
                 self.close_connection = True
 
     def _own(self) -> bool:
@@ -191,13 +235,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # what the client sent with it may not have been read
         self._send(status, why.encode(), "text/plain; charset=utf-8")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        for name, value in more.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -217,12 +263,19 @@ def _name(text: Any) -> str:
     return name
 
 
+def _drawn(secret: bytes, *words: str) -> str:
+    """What nobody can tell from chance without the secret, the same for the same words."""
+    return hmac.new(secret, json.dumps(words).encode(), hashlib.sha256).hexdigest()[:32]
+
+
 def _range(header: str, size: int) -> tuple[int, int]:
     """First byte and the one after the last, of a Range header; the whole file for any other than a single range."""
     unit, _, spec = header.partition("=")
     first, dash, last = spec.partition("-")
-    if unit != "bytes" or not dash or "," in spec or not (first + last).isdecimal():
+    if unit != "bytes" or not dash or "," in spec or len(spec) > 40 or not (first + last).isdecimal():
         return 0, size
     if not first:
         return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return 0, size
     return int(first), min(size, int(last) + 1) if last else size

@@ -26,6 +26,7 @@ class Custom(Suite):
         weights: Folder of those networks' weights.
         device: Where networks run: cpu, cuda or cuda:N.
         quirks: Whether dynamic degree counts as VBench does, or as it says it does.
+        more: Further metrics by class path, such as eval.metrics.clip_score.ClipScore, or your own.
     """
 
     name = "custom"
@@ -37,19 +38,21 @@ class Custom(Suite):
         weights: Path | None = None,
         device: str = "cpu",
         quirks: Literal["vbench", "fixed"] = "vbench",
+        more: list[Metric] | None = None,
     ) -> None:
         self._prompts = tuple(read_prompts(Path(prompts))) if prompts else ()
         self.extractors, self.weights, self.device, self.quirks = extractors, weights, device, quirks
+        self.more = tuple(more or ())
 
     def metrics(self) -> Sequence[Metric]:
         """Consistency, smoothness, dynamics and imaging; aesthetics where there is a network for them."""
         if self.extractors == "lite":
             from eval.suites.metric_sets import lite_metrics
 
-            return lite_metrics(self.device)
+            return [*lite_metrics(self.device), *self.more]
         from eval.suites.metric_sets import quality_metrics
 
-        return quality_metrics(self.weights, self.device, self.quirks)
+        return [*quality_metrics(self.weights, self.device, self.quirks), *self.more]
 
     def prompts(self) -> Sequence[Prompt]:
         """Those of the file, if one was given."""

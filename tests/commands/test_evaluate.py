@@ -176,3 +176,11 @@ def test_the_distance_of_sets(lingen: Callable, clips: Path, run_dir: Path, caps
     with pytest.raises(SystemExit):
         lingen("evaluate", "distance", clips, other, "--i3d", "none.pt")
     assert "FVD needs the i3d_torchscript.pt" in capsys.readouterr().err
+
+
+def test_further_metrics_join_by_class_path(lingen: Callable, run_dir: Path) -> None:
+    write_mp4(run_dir / "clips" / "a.mp4", torch.rand(3, 6, 32, 48) * 2 - 1, 8)
+    more = "--suite.more+=tests.eval.toy_suite.Brightness"
+    lingen("evaluate", "--videos", run_dir / "clips", more, "--workers", 1, "--out", run_dir / "out")
+    content = json.loads((run_dir / "out" / "scores.json").read_text())
+    assert content["figures"]["brightness"] > 0 and "imaging_quality/lite" in content["figures"]
