@@ -6,6 +6,7 @@ had (objects, colors, relations, scenes) are computed with others, under names o
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -73,8 +74,16 @@ class VBench(Suite):
         return chosen
 
     def summarize(self, scores: Mapping[str, Sequence[tuple[Prompt, Score]]]) -> Summary:
-        """The figures, Quality, and Semantic and Total if none of their dimensions is missing."""
+        """The figures, and the totals that they allow; none of a set that lacks videos which the benchmark asks for."""
         figures = super().summarize(scores).figures
+        videos: Counter[str] = Counter()  # of each prompt: all of its videos have all of its figures
+        for found in scores.values():
+            videos |= Counter(prompt.text for prompt, _ in found)  # the greater of the two
+        prompts = self.prompts()
+        if missing := sum(max(0, prompt.samples - videos[prompt.text]) for prompt in prompts):
+            asked = sum(prompt.samples for prompt in prompts)
+            why = f"{missing} of the {asked} videos that the benchmark asks for are missing"
+            return Summary(figures, refused=dict.fromkeys(("quality_score", "semantic_score", "total_score"), why))
         return with_totals(figures)
 
     def settings(self) -> dict[str, Any]:

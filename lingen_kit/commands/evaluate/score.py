@@ -204,15 +204,15 @@ def _items(suite: "Suite", folder: Path, texts: Sequence[str] | None) -> "tuple[
     from eval.run import Item
     from eval.video_folder import match_videos
 
-    wanted = (
-        texts if texts is not None else [prompt.text for prompt in suite.prompts()] if suite.fixed_prompts else None
-    )
+    known = {prompt.text: prompt for prompt in suite.prompts()}
+    wanted = list(known) if texts is None and suite.fixed_prompts else texts
     matched = match_videos(folder, wanted)
     items, excluded = [], list(matched.problems)
     for match in matched.videos:
         name = match.path.relative_to(folder).as_posix()
         try:
-            items.append(Item(name, match.path, suite.prompt_of(match.prompt or "")))
+            text = match.prompt or ""
+            items.append(Item(name, match.path, known.get(text) or suite.prompt_of(text)))
         except ValueError as error:
             excluded.append((name, str(error)))
     return items, excluded

@@ -103,3 +103,24 @@ def test_shapebench_takes_open_words_from_the_data_and_refuses_other_sentences()
         suite.prompt_of("a dog")
     with pytest.raises(ValueError, match="hexagon"):
         ShapeBench(shapes=["hexagon"])
+
+
+def test_a_set_that_lacks_videos_has_figures_and_no_totals(full_info: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Metric:
+        def __init__(self, name: str) -> None:
+            self.names = (name,)
+
+        def corpus(self, name: str, scores: list[Score]) -> float | None:
+            return 0.8
+
+    suite = VBench(full_info)
+    monkeypatch.setattr(suite, "metrics", lambda: [Metric(name) for name in (*QUALITY, *SEMANTIC)])
+    scores: dict[str, list[tuple[Prompt, Score]]] = {}
+    for prompt in suite.prompts():
+        for name in prompt.metrics or ():
+            scores[name] = [*scores.get(name, []), *[(prompt, Score(0.5))] * prompt.samples]
+    assert set(suite.summarize(scores).totals) == {"quality_score", "semantic_score", "total_score"}
+    scores["temporal_flickering"] = scores["temporal_flickering"][:-2]
+    summary = suite.summarize(scores)
+    assert summary.figures["temporal_flickering"] == 0.8 and not summary.totals
+    assert summary.refused["total_score"] == "2 of the 35 videos that the benchmark asks for are missing"
