@@ -21,6 +21,7 @@ VERBS = {
     "arena": ("lingen_kit.commands.arena", "let people choose between the videos of two models or more"),
     "export": ("lingen_kit.commands.export", "write a model to a folder, for Python and the Hugging Face hub"),
     "data": ("lingen_kit.commands.data", "check, inspect, curate, encode or pack data: data validate clips"),
+    "search": ("lingen_kit.commands.search", "find an architecture: search --config experiments/search/quick.yaml"),
     "bench": ("lingen_kit.commands.bench", "how latency, memory and FLOPs of configs grow with size"),
     "plan": ("lingen_kit.commands.plan", "what a training costs before it starts: memory, FLOPs, GPU-days"),
     "adjacency": ("lingen_kit.commands.adjacency", "how near scans keep adjacent tokens, with no model"),

@@ -3,16 +3,24 @@
 A run with stages has a folder in it for each, `version_<n>/<k>-<stage>/`, with what a run of one stage has.
 """
 
+import os
 from pathlib import Path
 
-ROOT = Path("runs")
+VARIABLE = "LINGEN_KIT_RUNS"
+"""Environment variable that names another folder for runs than `runs`."""
+
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 
 
+def root() -> Path:
+    """The folder that runs are in."""
+    return Path(os.environ.get(VARIABLE) or "runs")
+
+
 def versions(name: str) -> list[int]:
     """The versions of a run that exist, in order."""
-    found = (path.name.removeprefix("version_") for path in (ROOT / name).glob("version_*") if path.is_dir())
+    found = (path.name.removeprefix("version_") for path in (root() / name).glob("version_*") if path.is_dir())
     return sorted(int(number) for number in found if number.isdecimal())
 
 
@@ -36,7 +44,7 @@ def next_version(name: str, *, reserve: bool) -> int:
 
 def folder(name: str, version: int) -> Path:
     """The folder of one version of a run."""
-    return ROOT / name / f"version_{version}"
+    return root() / name / f"version_{version}"
 
 
 def version_of(stage: Path) -> int:
@@ -64,6 +72,6 @@ def latest_resumable(name: str, *, stages: bool = False) -> int:
         if any(path.is_file() for path in folder(name, version).glob(within)):
             return version
     raise FileNotFoundError(
-        f"no {LAST} in {ROOT / name}/version_*/{within.removesuffix(f'/{LAST}')}: nothing to resume. "
+        f"no {LAST} in {root() / name}/version_*/{within.removesuffix(f'/{LAST}')}: nothing to resume. "
         "Start without --ckpt_path, or name the run with --name or the checkpoint's file with --ckpt_path FILE"
     )

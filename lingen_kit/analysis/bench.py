@@ -28,6 +28,7 @@ from lingen_kit.analysis.measure import (
     gemm_call,
     in_child,
     medians,
+    offer_to_the_killer,
     peak_memory,
     ratio,
     take_turns,
@@ -277,7 +278,7 @@ def measure_point(point: Point, setup: Setup) -> dict[str, object]:
 
 def measure_here(point: Point, setup: Setup) -> dict[str, object]:
     """Measure one point in this process, which should be a fresh one."""
-    _offer_to_the_killer()
+    offer_to_the_killer()
     try:
         return _measure(point, setup)
     except (torch.OutOfMemoryError, MemoryError):
@@ -430,7 +431,3 @@ def device_name(device: str) -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
 
-
-def _offer_to_the_killer() -> None:
-    """Have Linux end this process, not the one that waits for it, when memory runs out."""
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -150,7 +150,7 @@ def in_child(function: Callable[..., Any], *args: Any, threads: int | None = Non
 
 def _serve(sender: Any, threads: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both processes; one traceback is enough
-    threading.Thread(target=_end_with, args=(sender,), daemon=True).start()
+    threading.Thread(target=end_with, args=(sender,), daemon=True).start()
     torch.set_num_threads(threads)
     try:
         answer = True, function(*args)
@@ -160,9 +160,14 @@ def _serve(sender: Any, threads: int, function: Callable[..., Any], args: tuple[
     sender.close()
 
 
-def _end_with(sender: Any) -> None:
+def end_with(sender: Any) -> None:
     """End this process once nobody can read its answer any more: whoever asked was killed."""
     poll = select.poll()
     poll.register(sender, 0)  # errors and hang-ups are reported whatever one asks for
     poll.poll()
     os._exit(1)
+
+
+def offer_to_the_killer() -> None:
+    """Have Linux end this process, not the one that waits for it, when memory runs out."""
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lingen_kit.commands.options import number, positive
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
     from lingen_kit.analysis.memory import Task
     from lingen_kit.analysis.plan import Plan, Training
     from lingen_kit.analysis.plan_step import Measured
@@ -56,28 +58,54 @@ def main(verb: str, arguments: list[str]) -> None:
         options.json.write_text(json.dumps({**assumed, "stages": columns}, indent=2) + "\n", encoding="utf-8")
 
 
-def read_training(words: list[str], name: str, paper_h100_days: float | None, *, gpu: bool) -> "tuple[Task, Training]":
-    """Read what `fit` would train, with its own parser, and build the task on the meta device.
+def read_training(
+    words: list[str], name: str, paper_h100_days: float | None, *, gpu: bool, device: str = "meta"
+) -> "tuple[Task, Training]":
+    """Read what `fit` would train, with its own parser, and build the task.
 
     Args:
         words: The command line of `fit`.
         name: Name of the stage.
         paper_h100_days: What it took in the paper.
         gpu: Whether it trains on GPUs, where a precision that is left open is bf16-mixed.
+        device: Where its weights are; `meta` holds none.
 
     Raises:
         ValueError: If the config is wrong, or trains something else than a text-to-video model.
     """
     import torch
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    from jsonargparse import ArgumentParser
+    from lightning.pytorch import LightningModule
+
+    from lingen_kit.analysis.plan import Training
+    from lingen_kit.parse_errors import condense
+    from lingen_kit.tasks import TextToVideo
+
+    config = parse_fit(words)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningModule, "model")
+    try:
+        with torch.device(device):
+            task = parser.instantiate(parser.parse_object({"model": config.model})).model
+    except ValueError as error:
+        raise ValueError(condense(str(error))) from error
+    if not isinstance(task, TextToVideo):
+        raise ValueError(f"plan knows what lingen_kit.tasks.TextToVideo costs, not {type(task).__name__}")
+    return task, Training(name=name, paper_h100_days=paper_h100_days, **_settings(config, gpu=gpu))
+
+
+def parse_fit(words: list[str]) -> "Namespace":
+    """Parse the words of `fit` with its own parser, and build nothing.
+
+    Raises:
+        ValueError: If a key or value is wrong; the message names it.
+    """
+    from jsonargparse import set_parsing_settings
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningCLI
 
-    from lingen_kit.analysis.plan import Training
     from lingen_kit.commands.parsing import PlainErrorParser
     from lingen_kit.commands.train import TrainCLI
-    from lingen_kit.parse_errors import condense
-    from lingen_kit.tasks import TextToVideo
 
     class PlanCLI(TrainCLI):
         """Parses what `fit` takes, and builds nothing."""
@@ -113,17 +141,7 @@ def read_training(words: list[str], name: str, paper_h100_days: float | None, *,
         parser_kwargs={"prog": "python -m lingen_kit plan", **mode, "fit": dict(mode)},
         args=["fit", *words],
     )
-    config = cli.config["fit"]
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningModule, "model")
-    try:
-        with torch.device("meta"):
-            task = parser.instantiate(parser.parse_object({"model": config.model})).model
-    except ValueError as error:
-        raise ValueError(condense(str(error))) from error
-    if not isinstance(task, TextToVideo):
-        raise ValueError(f"plan knows what lingen_kit.tasks.TextToVideo costs, not {type(task).__name__}")
-    return task, Training(name=name, paper_h100_days=paper_h100_days, **_settings(config, gpu=gpu))
+    return cli.config["fit"]
 
 
 def _settings(config: Any, *, gpu: bool) -> "dict[str, Any]":

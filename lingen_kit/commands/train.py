@@ -229,7 +229,7 @@ class TrainCLI(LightningCLI):
             version = runs.next_version(self.run_name, reserve=first)
             self.reserved = runs.folder(self.run_name, version) if first else None
         place = self.stage_folder or version
-        board = TensorBoardLogger(runs.ROOT, name=self.run_name, version=place, default_hp_metric=False)
+        board = TensorBoardLogger(runs.root(), name=self.run_name, version=place, default_hp_metric=False)
         return [board, MetricsCSV(Path(board.log_dir) / "metrics.csv")]
 
     def _check_checkpoint(self) -> None:
@@ -322,7 +322,7 @@ class TrainCLI(LightningCLI):
             print(f'  python -m lingen_kit sample --ckpt {last} --prompt "{self._example_prompt()}"')
             if isinstance(self.datamodule, MovingShapes):
                 print(f"  python -m lingen_kit evaluate --ckpt {last} --suite ShapeBench")
-        print(f"  tensorboard --logdir {runs.ROOT}")
+        print(f"  tensorboard --logdir {runs.root()}")
 
     def _example_prompt(self) -> str:
         """A caption of the validation data."""

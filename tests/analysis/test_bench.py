@@ -105,7 +105,7 @@ def test_running_out_of_memory_is_a_result(error: Exception, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(bench, "_offer_to_the_killer", lambda: None)
+    monkeypatch.setattr(bench, "offer_to_the_killer", lambda: None)
     monkeypatch.setattr(bench, "_measure", fail)
     assert bench.measure_here(_point(), SETUP) == {"status": OUT_OF_MEMORY}
 

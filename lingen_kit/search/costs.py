@@ -1,0 +1,127 @@
+"""What a candidate costs before it is trained: parameters, FLOPs, memory of a step, latency beside the base's.
+
+Runs in a process of its own, where torch may start as many threads as it likes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from lingen_kit.analysis.bench import FixedText
+from lingen_kit.analysis.devices import DEVICES
+from lingen_kit.analysis.measure import medians, ratio, take_turns
+from lingen_kit.analysis.memory import Task
+from lingen_kit.analysis.plan import Training, plan_stage
+from lingen_kit.pipeline import TextToVideoPipeline
+from lingen_kit.search.settings import Budget
+from lingen_kit.search.space import word
+
+
+class Read(Protocol):
+    """Reads the words of `fit` and builds the task that they train."""
+
+    def __call__(self, words: list[str], device: str) -> tuple[Task, Training]:
+        """The task, on `device` (`meta` holds no weights), and what else the words say."""
+
+
+TEXT_TOKENS = 32
+_REPEATS = 15
+
+
+class Costs(NamedTuple):
+    """What a candidate costs.
+
+    Attributes:
+        values: By name, see `settings.COSTS`.
+        words: What `fit` is given, the option that was solved for included.
+        solved: The value of that option; None if there is none.
+    """
+
+    values: dict[str, float]
+    words: list[str]
+    solved: int | None = None
+
+
+def costs_of(
+    read: Read, base: Sequence[str], words: Sequence[str], wanted: Sequence[str], budget: Budget | None
+) -> Costs:
+    """Tell the costs of a candidate.
+
+    Args:
+        read: Reads the words of `fit`.
+        base: The words of the base.
+        words: The words of the candidate, which come after them.
+        wanted: Costs to tell.
+        budget: What to solve for.
+
+    Raises:
+        ValueError: If the candidate cannot be built, or none is within the budget.
+    """
+    words, solved = list(words), None
+    if budget is not None:
+        solved = _solve(read, [*base, *words], budget)
+        words.append(word(budget.key, solved))
+    task, training = read([*base, *words], "meta")
+    values = _counted(task)
+    if "memory" in wanted:
+        step = replace(training, devices=1)
+        values["memory"] = plan_stage(task, step, DEVICES["H100"], text_tokens=TEXT_TOKENS).memory.total
+    if {"latency", "relative_latency"} & set(wanted):
+        calls = {"candidate": _forward(read([*base, *words], "cpu")[0]), "base": _forward(read(list(base), "cpu")[0])}
+        seconds = take_turns(calls, _REPEATS)
+        values["latency"] = medians(seconds)["candidate"]
+        values["relative_latency"] = ratio(seconds, "candidate", "base")
+    return Costs({name: values[name] for name in wanted}, words, solved)
+
+
+def _counted(task: Task) -> dict[str, float]:
+    pipeline = task.pipeline
+    latents = pipeline.autoencoder.latent_size((pipeline.frames, pipeline.height, pipeline.width))
+    return {
+        "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),  # type: ignore[attr-defined]
+        "flops": pipeline.denoiser.flops(latents, TEXT_TOKENS),
+    }
+
+
+def _solve(read: Read, words: list[str], budget: Budget) -> int:
+    """The largest multiple of the step within the budget; costs grow with it."""
+
+    def within(multiple: int) -> bool:
+        try:
+            task, _ = read([*words, word(budget.key, multiple * budget.step)], "meta")
+        except ValueError:
+            if multiple > 1:
+                return False  # such as a width that no head divides
+            raise
+        return _counted(task)[budget.cost] <= budget.most
+
+    if not within(1):
+        task, _ = read([*words, word(budget.key, budget.step)], "meta")
+        raise ValueError(
+            f"budget: even {budget.key} {budget.step} has {_counted(task)[budget.cost]:.3g} {budget.cost}, above "
+            f"{budget.most:.3g}"
+        )
+    low, high = 1, budget.high // budget.step + 1  # within(low) holds, within(high) is not asked
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return low * budget.step
+
+
+def _forward(task: Task) -> Callable[[], object]:
+    """One pass of the denoiser over one video of the config's size, with the weights that training starts from."""
+    pipeline: TextToVideoPipeline = task.pipeline
+    pipeline.text_encoder = FixedText(pipeline.text_encoder.dim, TEXT_TOKENS)
+    denoiser = pipeline.denoiser
+    latents = pipeline.autoencoder.latent_size((pipeline.frames, pipeline.height, pipeline.width))
+    text, mask = pipeline.text_encoder(["a prompt"])
+    noisy = torch.randn(1, denoiser.channels, *latents)  # (B, C, F, Y, X)
+    t = torch.full((1,), 0.5)
+
+    def call() -> Any:
+        with torch.no_grad():
+            return denoiser(noisy, t, text, mask)
+
+    return call

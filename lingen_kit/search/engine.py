@@ -1,0 +1,283 @@
+"""The search itself: workers that take a candidate, tell its costs, train it with every seed, and say how it did."""
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from lingen_kit.analysis.measure import ChildFailed, in_child
+from lingen_kit.search import training
+from lingen_kit.search.costs import Read, costs_of
+from lingen_kit.search.pruning import curves_of, hopeless
+from lingen_kit.search.records import Record, folder_of, read_metrics
+from lingen_kit.search.settings import Search
+from lingen_kit.search.space import word
+from lingen_kit.search.study import Job, Study, make_pruner
+from lingen_kit.search.training import Fit, Outcome, train
+
+GIVE_UP = 60
+"""Candidates in a row that miss the constraints before the search says that they cannot be met."""
+
+FIRST = 3
+"""Trainings at the start of a study which, if all of them fail, end it: what is wrong is wrong with all."""
+
+
+@dataclass(frozen=True)
+class Verbs:
+    """What the search needs of the command line; both are functions of a module.
+
+    Attributes:
+        fit: Trains.
+        read: Reads what `fit` would train, and builds it.
+        parse: Reads it, and builds nothing.
+    """
+
+    fit: Fit
+    read: Read
+    parse: Callable[[list[str]], object]
+
+
+def check_words(search: Search, verbs: Verbs) -> None:
+    """See that the base can be built, and that `fit` knows every option of the space and every value of it.
+
+    Raises:
+        ValueError: Naming what is wrong.
+    """
+    base = search.base_words()
+    named = [("base and overrides", base)]
+    named += [(f"space: {name}", base + search.space.words(params)) for name, params in search.space.covering()]
+    if search.budget is not None:
+        named.append(("budget", [*base, word(search.budget.key, search.budget.step)]))
+    if search.proxy is not None:
+        named.append(("proxy", base + [word(key, value) for key, value in search.proxy.overrides.items()]))
+    try:
+        wrong = in_child(_first_wrong, verbs.parse, named, threads=1)
+        if wrong is None and search.costs:
+            in_child(costs_of, verbs.read, base, [], search.costs, None, threads=1)
+    except ChildFailed as error:
+        raise ValueError(f"base and overrides: {str(error).removeprefix('ValueError: ')}") from error
+    if wrong is not None:
+        raise ValueError(wrong)
+
+
+def _first_wrong(parse: Callable[[list[str]], object], named: list[tuple[str, list[str]]]) -> str | None:
+    for name, words in named:
+        try:
+            parse(words)
+        except (ValueError, OSError) as error:
+            return f"{name}: {error}"
+    return None
+
+
+@dataclass
+class Engine:
+    """Works on a study with several trainings at a time.
+
+    Attributes:
+        study: The study.
+        verbs: What trains.
+        workers: Trainings at a time, here.
+        threads: Threads of torch in each, on the CPU.
+        on_change: Told whenever a candidate's record has changed.
+        stopping: Set it to end: trainings save a checkpoint, and can be gone on with.
+    """
+
+    study: Study
+    verbs: Verbs
+    workers: int
+    threads: int
+    on_change: Callable[[Record], None] = lambda record: None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _trouble: list[Exception] = field(default_factory=list)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _measuring: threading.Lock = field(default_factory=threading.Lock)
+    _rejected: list[dict[str, float]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Work until no candidate is left.
+
+        Raises:
+            ValueError: If no candidate can meet the constraints, nobody logs an objective, the first trainings all
+                fail, or the database cannot be used.
+        """
+        workers = [
+            threading.Thread(target=self._work, args=(slot,), name=f"worker {slot}") for slot in range(self.workers)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                while worker.is_alive():
+                    worker.join(0.5)  # so that Ctrl-C is heard
+        except BaseException:
+            self.stopping.set()
+            for worker in workers:
+                worker.join()
+            raise
+        if self._trouble:
+            raise self._trouble[0]
+
+    def _work(self, slot: int) -> None:
+        try:
+            while not self.stopping.is_set():
+                with self._turn:
+                    job = self.study.next()
+                if job is None:
+                    return
+                self._try(job, slot)
+        except Exception as error:
+            self._trouble.append(error)
+            self.stopping.set()
+
+    def _try(self, job: Job, slot: int) -> None:
+        record, search = job.record, self.study.search
+        self.on_change(record)
+        if not record.words and not self._cost(job):
+            self.on_change(record)
+            self._check_feasible()
+            return
+        self._rejected.clear()
+        for seed in map(str, search.seeds):
+            if seed in record.results:
+                continue
+            outcome = self._train(record, seed, slot)
+            if outcome.state == "stopped":
+                job.lock.release()  # the candidate stays as it is, to be gone on with
+                return
+            record.seconds[seed] = round(outcome.seconds, 1)
+            if outcome.state != "complete":
+                record.state, record.reason = outcome.state, outcome.reason
+                break
+            reason = self._read_results(record, seed)
+            if reason:
+                record.state, record.reason = "failed", reason
+                break
+            self.study.keep(record)
+            self.on_change(record)
+        else:
+            record.state = "complete"
+        self.study.finish(job)
+        self.on_change(record)
+        self._check_first()
+
+    def _cost(self, job: Job) -> bool:
+        """Tell what a candidate costs, and reject it if it costs too much or cannot be built; whether it is in."""
+        record, search = job.record, self.study.search
+        words = search.space.words(record.params)
+        try:
+            with self._measuring:  # two latencies at a time would disturb each other
+                costs = in_child(
+                    costs_of, self.verbs.read, search.base_words(), words, search.costs, search.budget, threads=1
+                )
+        except ChildFailed as error:
+            self.study.reject(job, f"it cannot be built: {str(error).removeprefix('ValueError: ')}")
+            return False
+        record.costs, record.solved = costs.values, costs.solved
+        for name, (low, high) in search.constraints.items():
+            if not low <= record.costs[name] <= high:
+                bound = f"above {high:.4g}" if record.costs[name] > high else f"below {low:.4g}"
+                if record.baseline and name == "relative_latency":
+                    continue  # it is what the others are compared with, and its own noise is no reason
+                self._rejected.append(record.costs)
+                self.study.reject(job, f"{name} {record.costs[name]:.4g} is {bound}")
+                return False
+        record.words = costs.words
+        self.study.keep(record)
+        return True
+
+    def _train(self, record: Record, seed: str, slot: int) -> Outcome:
+        search = self.study.search
+        words = [*search.base_words(), *record.words, word("seed_everything", int(seed))]
+        return train(
+            self.verbs.fit,
+            words,
+            folder_of(self.study.folder, record.number),
+            f"seed_{seed}",
+            threads=self.threads,
+            slot=slot,
+            minutes=search.time_limit,
+            watch=self._watch(record, seed),
+            stop=self.stopping.is_set,
+        )
+
+    def _watch(self, record: Record, seed: str) -> Callable[[Path], str | None]:
+        """Looks at a training and says whether, and why, to prune it."""
+        search = self.study.search
+        if search.prune_by is None or search.pruner is None:
+            return lambda metrics: None
+        pruner, seen, figure = make_pruner(search), 0, search.prune_by
+
+        def look(metrics: Path) -> str | None:
+            nonlocal seen
+            curve = read_metrics(metrics).get(figure, [])
+            if len(curve) == seen:
+                return None
+            seen, record.curves[seed] = len(curve), curve
+            step = hopeless(pruner, search.prune_mode, curves_of(self.study.records()), curve)
+            return None if step is None else f"{figure} {dict(curve)[step]:.4g} at step {step}"
+
+        return look
+
+    def _read_results(self, record: Record, seed: str) -> str | None:
+        """Read what a training has logged; what is wrong with it, if anything is."""
+        search = self.study.search
+        path = training.run_folder(folder_of(self.study.folder, record.number), f"seed_{seed}") / "metrics.csv"
+        figures = read_metrics(path)
+        if search.prune_by in figures:
+            record.curves[seed] = figures[search.prune_by]
+        last = {name: curve[-1][1] for name, curve in figures.items()}
+        for name in search.logged:
+            if name not in last:
+                near = get_close_matches(name, last, n=3, cutoff=0.4) or sorted(last)
+                return f"objective {name} is logged by nobody; this training logged {', '.join(near)}"
+            if not math.isfinite(last[name]):
+                return f"{name} is {last[name]}: it diverged"
+        record.results[seed] = last
+        return None
+
+    def _check_feasible(self) -> None:
+        """Give up when candidate after candidate misses the constraints.
+
+        Raises:
+            ValueError: Saying which constraint is missed, and by how much.
+        """
+        rejected, search = self._rejected, self.study.search
+        if len(rejected) < GIVE_UP:
+            return
+        missed = Counter(
+            name
+            for costs in rejected
+            for name, (low, high) in search.constraints.items()
+            if not low <= costs[name] <= high
+        )
+        told = []
+        for name, times in missed.most_common():
+            low, high = search.constraints[name]
+            values = [costs[name] for costs in rejected]
+            told.append(
+                f"{name} must be from {low:.4g} to {high:.4g}, and was from {min(values):.4g} to {max(values):.4g}"
+                f" (missed by {times})"
+            )
+        raise ValueError(
+            f"none of the last {len(rejected)} candidates meets the constraints, and nothing was trained: {'; '.join(told)}"
+        )
+
+    def _check_first(self) -> None:
+        """Give up when nothing has worked since the study began.
+
+        Raises:
+            ValueError: With the reason of the first failure.
+        """
+        ended = [record for record in self.study.records() if record.state not in ("running", "rejected")]
+        failed = [record for record in ended if record.state == "failed"]
+        nobody = [record for record in failed if "logged by nobody" in record.reason]
+        if len(failed) == len(ended) and (len(failed) >= FIRST or nobody):
+            first = (nobody or failed)[0]
+            log = folder_of(self.study.folder, first.number)
+            raise ValueError(
+                f"{'the first training has' if len(ended) == 1 else f'all {len(ended)} trainings have'} failed, and the "
+                f"search ends: {first.reason} (its output is in {log})"
+            )

@@ -1,0 +1,384 @@
+"""A study: candidates drawn by Optuna, one at a time, whoever asks; each is trained once, whatever is killed on the way.
+
+The folder `runs/search/NAME` holds it all. Whoever works on a candidate holds a lock on a file in its folder, which the
+system lets go of when that process ends, however it ends. A candidate that is `running` in the database and whose lock is
+free was cut off, and is the next to be gone on with, under its own number. Several processes on one machine, or several
+machines on one file system, may work on one study.
+"""
+
+import hashlib
+import inspect
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from filelock import FileLock, Timeout
+
+from lingen_kit.errors import MissingPackage
+from lingen_kit.files import replacing
+from lingen_kit.search.records import FILE, TRIALS, Record, folder_of, read_records, write_record
+from lingen_kit.search.settings import EXHAUSTIVE, Search, make_search
+from lingen_kit.search.space import CONFIG, Choice, Drawn, Range, Space, same
+
+try:
+    import optuna
+except ImportError as error:
+    raise MissingPackage("search needs the package optuna: pip install 'lingen_kit[search]'") from error
+
+SETTINGS = "search.yaml"
+DATABASES = {"sqlite": "study.db", "journal": "study.journal"}
+
+_ASKS = 30  # of the sampler, before a candidate that nobody has tried yet is drawn at random
+_DRAWS = 1000
+_LOCKED = 120.0  # seconds to wait for another process's turn
+
+
+class Job(NamedTuple):
+    """A candidate to work on, held by this process alone.
+
+    Attributes:
+        record: What is known of it.
+        lock: Its lock; released when the work is done.
+    """
+
+    record: Record
+    lock: FileLock
+
+
+class Study:
+    """Hands out candidates and keeps what became of them.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        FileNotFoundError: If there is no study.
+        ValueError: If its database or a record is damaged, or a config file that it stands on has changed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / SETTINGS
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no study: there is no {SETTINGS} in it")
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        self.search = make_search(saved["search"])
+        for file, digest in saved["files"].items():
+            if not Path(file).is_file() or _digest(Path(file)) != digest:
+                raise ValueError(
+                    f"{file} is not what it was when the study in {folder} began, so its candidates could not be "
+                    "compared: restore it, or begin another study with --name"
+                )
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self._study = self._open()
+
+    @classmethod
+    def create(cls, folder: Path, sections: dict[str, Any]) -> "Study":
+        """Make the folder of a new study.
+
+        Raises:
+            FileExistsError: If it exists.
+            ValueError: If a key or value of `sections` is wrong.
+        """
+        search = make_search(sections)
+        check_classes(search)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise FileExistsError(
+                f"{folder} exists: go on with it by `search resume {folder}`, or name another study with --name"
+            ) from None
+        files = {str(file): _digest(file) for file in _files(search)}
+        with replacing(folder / SETTINGS) as beside:
+            beside.write_text(yaml.safe_dump({"search": sections, "files": files}, sort_keys=False), encoding="utf-8")
+        return cls(folder)
+
+    def remove(self) -> None:
+        """Remove the folder of a study that turned out to be wrong before anything was tried."""
+        shutil.rmtree(self.folder)
+
+    def records(self) -> list[Record]:
+        """Every candidate so far, in order."""
+        return read_records(self.folder)
+
+    def next(self) -> Job | None:
+        """The next candidate to work on: one that was cut off, or a new one; None if none is left.
+
+        Raises:
+            ValueError: If the database cannot be used.
+        """
+        with self._turn():
+            for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                lock = self._hold(trial.number)
+                if lock is not None:
+                    return self._job(trial, lock)
+            return self._new()
+
+    def keep(self, record: Record) -> None:
+        """Write down what is known of a candidate by now."""
+        write_record(self.folder, record)
+
+    def finish(self, job: Job) -> None:
+        """Tell the sampler how a candidate did, and let it go."""
+        record = job.record
+        states = optuna.trial.TrialState
+        state = {"complete": states.COMPLETE, "pruned": states.PRUNED}.get(record.state, states.FAIL)
+        self.keep(record)
+        with self._turn():
+            if record.state == "pruned":
+                self._study.tell(record.number, state=state)
+            else:
+                values = [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
+                self._study.tell(record.number, values, state=state)
+        job.lock.release()
+
+    def _new(self) -> Job | None:
+        trials = self._study.get_trials(deepcopy=False)
+        known = {trial.user_attrs["candidate"]: trial for trial in trials if "candidate" in trial.user_attrs}
+        started = [trial for trial in known.values() if not trial.user_attrs.get("rejected")]
+        search = self.search
+        if search.trials is not None and len(started) >= search.trials:
+            return None
+        params = next(self._wanted(known), None)
+        if params is not None:
+            return self._ask(params)
+        if search.sampler == EXHAUSTIVE or len(known) >= search.space.size():
+            return None
+        for _ in range(_ASKS):
+            job = self._ask(None, known)
+            if job is not None:
+                return job
+        drawn = Drawn(search.seed + len(trials))
+        draws = (search.space.suggest(drawn) for _ in range(_DRAWS))
+        params = next((params for params in draws if same(params) not in known), None)
+        return None if params is None else self._ask(params)
+
+    def _wanted(self, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Candidates that are tried whatever the sampler thinks."""
+        if self.search.baseline is not None and same(self.search.baseline) not in known:
+            yield self.search.baseline
+        if self.search.sampler == EXHAUSTIVE:
+            yield from (params for params in self.search.space.all() if same(params) not in known)
+
+    def _ask(self, params: dict[str, Any] | None, known: dict[str, Any] | None = None) -> Job | None:
+        """Draw a candidate, or take the one that is given; None if it is known already."""
+        self._study.sampler = make_sampler(self.search, len(self._study.get_trials(deepcopy=False)))
+        if params is not None:
+            self._study.enqueue_trial(params)
+        trial = self._study.ask()
+        try:
+            drawn = self.search.space.suggest(trial)
+        except ValueError as error:
+            raise ValueError(f"the sampler cannot draw from this space: {error}") from error
+        if known is not None and same(drawn) in known:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return None
+        lock = self._hold(trial.number)
+        assert lock is not None  # nobody else knows of the number yet
+        frozen = next(t for t in self._study.get_trials(deepcopy=False) if t.number == trial.number)
+        return self._job(frozen, lock)
+
+    def _job(self, trial: "optuna.trial.FrozenTrial", lock: FileLock) -> Job:
+        """What is known of a candidate; a kill may have left anything from nothing to everything undone."""
+        handle = optuna.trial.Trial(self._study, trial._trial_id)
+        params = self.search.space.suggest(handle)
+        handle.set_user_attr("candidate", same(params))
+        before = [record for record in self.records() if record.number == trial.number]
+        baseline = self.search.baseline is not None and same(params) == same(self.search.baseline)
+        record = before[0] if before else Record(trial.number, params, baseline=baseline)
+        self.keep(record)
+        return Job(record, lock)
+
+    def reject(self, job: Job, reason: str) -> None:
+        """Leave a candidate out that must not be trained; it does not count as a trial."""
+        job.record.state, job.record.reason = "rejected", reason
+        with self._turn():
+            optuna.trial.Trial(self._study, self._id(job.record.number)).set_user_attr("rejected", True)
+        self.finish(job)
+
+    def _id(self, number: int) -> int:
+        return next(t._trial_id for t in self._study.get_trials(deepcopy=False) if t.number == number)
+
+    def _hold(self, number: int) -> FileLock | None:
+        """The lock of a candidate, None if another process has it."""
+        folder = folder_of(self.folder, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock", thread_local=False)
+        try:
+            return lock.acquire(timeout=0).lock  # type: ignore[return-value]
+        except Timeout:
+            return None
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One process, and one thread of it, at a time."""
+        try:
+            with FileLock(self.folder / "lock", timeout=_LOCKED), _explained(self.folder):
+                yield
+        except Timeout:
+            raise ValueError(
+                f"{self.folder / 'lock'} has been held by another process for {_LOCKED:.0f} s: end the one that hangs"
+            ) from None
+
+    def _open(self) -> "optuna.Study":
+        """Open the database; make it, from the records, if it is not there."""
+        directions = list(self.search.objectives.values())
+        with self._turn():
+            storage = self._storage()
+            study = optuna.create_study(
+                storage=storage,
+                study_name=str(self.folder.name),
+                directions=directions,
+                load_if_exists=True,
+                sampler=make_sampler(self.search, 0),
+            )
+            if not study.get_trials(deepcopy=False):
+                self._restore(study)
+            return study
+
+    def _restore(self, study: "optuna.Study") -> None:
+        """Put candidates whose database was lost into the new one, under their numbers."""
+        records = {record.number: record for record in self.records()}
+        states, every = optuna.trial.TrialState, _distributions(self.search.space)
+        for number in range(max(records, default=-1) + 1):
+            record = records.get(number)
+            if record is None:
+                study.add_trial(optuna.trial.create_trial(state=states.FAIL))
+                continue
+            attrs = {"candidate": same(record.params)} | ({"rejected": True} if record.state == "rejected" else {})
+            distributions = {name: every[name] for name in record.params}
+            state = {
+                "complete": states.COMPLETE,
+                "pruned": states.PRUNED,
+                "running": states.RUNNING,
+            }.get(record.state, states.FAIL)
+            values = [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=state, params=record.params, distributions=distributions, values=values, user_attrs=attrs
+                )
+            )
+
+    def _storage(self) -> Any:
+        kind = self.search.storage
+        if kind == "sqlite":
+            path = self.folder / DATABASES[kind]
+            return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCKED}})
+        if kind == "journal":
+            backend = optuna.storages.journal.JournalFileBackend(str(self.folder / DATABASES[kind]))
+            return optuna.storages.JournalStorage(backend)
+        return optuna.storages.RDBStorage(kind)
+
+
+def make_sampler(search: Search, number: int) -> "optuna.samplers.BaseSampler":
+    """The sampler of a study, seeded for a candidate, so that a study that is resumed draws what it would have drawn.
+
+    Raises:
+        ValueError: If there is no such sampler, or it does not take its arguments.
+    """
+    if search.sampler == EXHAUSTIVE:
+        return optuna.samplers.RandomSampler(seed=search.seed)
+    assert isinstance(search.sampler, dict)
+    return _make(search.sampler, "sampler", optuna.samplers.BaseSampler, seed=search.seed * 1_000_003 + number)
+
+
+def make_pruner(search: Search) -> "optuna.pruners.BasePruner":
+    """The pruner of a study.
+
+    Raises:
+        ValueError: If there is no such pruner, or it does not take its arguments.
+    """
+    assert search.pruner is not None
+    return _make(search.pruner, "pruner", optuna.pruners.BasePruner)
+
+
+def check_classes(search: Search) -> None:
+    """Refuse a sampler or a pruner that cannot be made.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    make_sampler(search, 0)
+    if search.pruner is not None:
+        make_pruner(search)
+
+
+def _make(section: dict[str, Any], key: str, kind: type, **extra: Any) -> Any:
+    module, _, name = section["class_path"].rpartition(".")
+    try:
+        made = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{key}: there is no {section['class_path']} ({error})") from error
+    if not (isinstance(made, type) and issubclass(made, kind)):
+        raise ValueError(f"{key}: {section['class_path']} is no {kind.__module__}.{kind.__name__}")
+    accepted = inspect.signature(made.__init__).parameters
+    options = {**section["init_args"], **{name: value for name, value in extra.items() if name in accepted}}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return made(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{key}: {section['class_path']} does not take {options}: {error}") from error
+
+
+def _distributions(space: Space) -> dict[str, "optuna.distributions.BaseDistribution"]:
+    kinds = optuna.distributions
+    made: dict[str, optuna.distributions.BaseDistribution] = {}
+    for dimension in space.dimensions:
+        for name in dimension.names():
+            if isinstance(dimension, Range) and dimension.whole:
+                step = int(dimension.step or 1)
+                made[name] = kinds.IntDistribution(
+                    int(dimension.low), int(dimension.high), log=dimension.log, step=step
+                )
+            elif isinstance(dimension, Range):
+                made[name] = kinds.FloatDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
+            else:
+                made[name] = kinds.CategoricalDistribution(list(dimension.values))
+    return made
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say what is wrong with a database in words that help."""
+    from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+    mend = f"every candidate is also in {folder / TRIALS}/*/{FILE}: move the database away, and it is built anew from these"
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        text = str(getattr(cause, "orig", None) or cause or error)
+        if "locked" in text:
+            raise ValueError(f"the database of {folder} is locked by another process: end it, and resume") from error
+        damaged = isinstance(cause, DatabaseError) or "malformed" in text or "not a database" in text
+        raise ValueError(
+            f"the database of {folder} {'is damaged' if damaged else 'cannot be used'} ({text}); {mend}"
+        ) from error
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:  # of a journal
+        raise ValueError(f"the database of {folder} is damaged ({type(error).__name__}: {error}); {mend}") from error
+
+
+def _files(search: Search) -> list[Path]:
+    """Config files that candidates stand on."""
+    files = [Path(file) for file in search.base]
+    for dimension in search.space.dimensions:
+        if isinstance(dimension, Choice) and "." not in dimension.name:
+            for group in dimension.values.values():
+                stacked = group.get(CONFIG, [])
+                files += [Path(file) for file in ([stacked] if isinstance(stacked, str) else stacked)]
+    if missing := [file for file in files if not file.is_file()]:
+        raise FileNotFoundError(f"config {missing[0]} {'is a folder' if missing[0].is_dir() else 'does not exist'}")
+    return files
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
