@@ -13,6 +13,7 @@ from eval.metric import VideoFacts
 from eval.run import Item, score_frames, settings_of, tabulate, write_scores
 from eval.suite import Prompt, Suite
 from lingen_kit.data.moving_shapes import MovingShapes
+from lingen_kit.errors import require_at_least
 from lingen_kit.video import grid, to_uint8
 
 __all__ = ["Evaluation"]
@@ -31,8 +32,8 @@ class Evaluation(Callback):
     Args:
         suite: What to score for, such as `eval.ShapeBench`.
         prompts: Prompts for a suite that has none of its own.
-        every_n_validations: Evaluate in every n-th validation, starting with the first; and once at the end of
-            training.
+        every_n_validations: Evaluate in every n-th validation, starting with the first, and once at the end of
+            training; 0 for the end alone.
         max_share: Greatest share of the run's time that evaluations may take. One that would exceed it is left out, and
             the next one that fits is made; figures keep their last value meanwhile. 1 leaves out none.
         steps: Sampling steps; null leaves this and the next to the model.
@@ -54,9 +55,8 @@ class Evaluation(Callback):
         batch_size: int = 16,
         fps: float | None = None,
     ) -> None:
-        for name, value in {"every_n_validations": every_n_validations, "batch_size": batch_size}.items():
-            if value < 1:
-                raise ValueError(f"Evaluation.{name} is {value}; it must be at least 1")
+        require_at_least("Evaluation", 0, every_n_validations=every_n_validations)
+        require_at_least("Evaluation", 1, batch_size=batch_size)
         if not 0 < max_share <= 1:
             raise ValueError(f"Evaluation.max_share is {max_share}; it is a share of the time, such as 0.2")
         self.suite = suite
@@ -94,7 +94,7 @@ class Evaluation(Callback):
         """Decide whether this validation evaluates."""
         if trainer.sanity_checking:
             return
-        turn = self._validations % self.every_n_validations == 0
+        turn = bool(self.every_n_validations) and self._validations % self.every_n_validations == 0
         self._validations += 1
         # The clocks of ranks differ, and all must do the same: the first one's counts.
         self._due = bool(trainer.strategy.broadcast(turn and self._affordable()))

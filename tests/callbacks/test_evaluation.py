@@ -60,7 +60,7 @@ def test_evaluations_that_would_take_more_than_their_share_are_left_out(
     ("options", "message"),
     [
         ({"max_share": 0.0}, r"max_share is 0\.0; it is a share"),
-        ({"every_n_validations": 0}, "every_n_validations is 0; it must be at least 1"),
+        ({"every_n_validations": -1}, "every_n_validations -1 must be at least 0"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, float], message: str) -> None:
