@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lingen_kit.analysis.memory import Task
     from lingen_kit.analysis.plan import Plan, Training
     from lingen_kit.analysis.plan_step import Measured
+    from lingen_kit.commands.train import TrainCLI
 
 CHOICES = ("H100", "H200", "A100", "4090", "cpu")  # `analysis.devices` knows them; importing it takes seconds
 
@@ -100,6 +101,25 @@ def parse_fit(words: list[str]) -> "Namespace":
     Raises:
         ValueError: If a key or value is wrong; the message names it.
     """
+    return _parsed(words).config["fit"]
+
+
+def dump_fit(words: list[str]) -> str:
+    """The YAML of the config that the words of `fit` make, without what it would take by default.
+
+    Raises:
+        ValueError: If a key or value is wrong; the message names it.
+    """
+    cli = _parsed(words)
+    return cli._parser("fit").dump(cli.config["fit"], skip_default=True, skip_unset=False, skip_link_targets=True)
+
+
+def _parsed(words: list[str]) -> "TrainCLI":
+    """What `fit` has parsed and not built.
+
+    Raises:
+        ValueError: If a key or value is wrong; the message names it.
+    """
     from jsonargparse import set_parsing_settings
     from lightning.pytorch import LightningDataModule, LightningModule
     from lightning.pytorch.cli import LightningCLI
@@ -141,7 +161,7 @@ def parse_fit(words: list[str]) -> "Namespace":
         parser_kwargs={"prog": "python -m lingen_kit plan", **mode, "fit": dict(mode)},
         args=["fit", *words],
     )
-    return cli.config["fit"]
+    return cli
 
 
 def _settings(config: Any, *, gpu: bool) -> "dict[str, Any]":

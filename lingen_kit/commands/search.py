@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingen_kit.commands.options import positive
+from lingen_kit.commands.options import number, positive
 
 if TYPE_CHECKING:
     from lingen_kit.analysis.memory import Task
     from lingen_kit.analysis.plan import Training
     from lingen_kit.search.engine import Verbs
+    from lingen_kit.search.records import Record
     from lingen_kit.search.study import Study
 
 
@@ -45,6 +46,13 @@ def parse(words: list[str]) -> object:
     from lingen_kit.commands.plan import parse_fit
 
     return parse_fit(words)
+
+
+def dump(words: list[str]) -> str:
+    """The YAML of what `fit` would train, in a process of its own."""
+    from lingen_kit.commands.plan import dump_fit
+
+    return dump_fit(words)
 
 
 def _verbs() -> "Verbs":
@@ -120,14 +128,26 @@ def _run(study: "Study", options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             print(f"\nstopped; to go on: python -m lingen_kit search resume {study.folder}", file=sys.stderr)
             raise
+    _conclude(study)
+
+
+def _conclude(study: "Study") -> None:
+    """Say what was found; whoever ends last has it all."""
+    from lingen_kit.search.export import choose
+
+    if any(record.state == "running" for record in study.records()):
+        print(f"other processes still work on {study.folder}; then: python -m lingen_kit search report {study.folder}")
+        return
+    _write_report(study)
+    _write_config(study, choose(study, None), None)
 
 
 def _begin_parser(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m lingen_kit {verb}",
-        description="""Search for an architecture: draw candidates from a space of options of `fit`, leave out those that
-cost too much before they are trained, train the others for a while, and rank them. A search that was
-stopped or killed is gone on with by `search resume FOLDER`; `search report FOLDER` writes its tables,
+        description="""Search for an architecture: draw candidates from a space of options of `fit`, leave out those
+that cost too much before they are trained, train the others for a while, and rank them. A search that
+was stopped or killed is gone on with by `search resume FOLDER`; `search report FOLDER` writes its tables,
 plots and page; `search export FOLDER` writes a candidate as a config that `fit` trains.""",
         epilog="""example:
   python -m lingen_kit search --config experiments/search/quick.yaml
@@ -152,8 +172,55 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(verb: str, arguments: list[str]) -> None:
-    raise NotImplementedError
+    parser = argparse.ArgumentParser(
+        prog=f"python -m lingen_kit {verb}",
+        description="Write leaderboard.csv, plots and report.html of a search, which may still go on, into its folder.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the search, runs/search/NAME")
+    options = parser.parse_args(arguments)
+    from lingen_kit.search.study import Study
+
+    _write_report(Study(options.folder))
+
+
+def _write_report(study: "Study") -> None:
+    from lingen_kit.search.report import LEADERBOARD, PAGE, write_report
+
+    print("\n".join(write_report(study)))
+    print(f"\nleaderboard  {study.folder / LEADERBOARD}\nreport       {study.folder / PAGE}")
 
 
 def _export(verb: str, arguments: list[str]) -> None:
-    raise NotImplementedError
+    parser = argparse.ArgumentParser(
+        prog=f"python -m lingen_kit {verb}",
+        description="Write a candidate of a search as a config that `fit` trains as it is.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="folder of the search, runs/search/NAME")
+    add(
+        "--trial",
+        type=number(int, "number of a trial, such as 7", least=0),
+        metavar="N",
+        help="default: the recommended",
+    )
+    add("--out", type=Path, metavar="FILE", help="default: best.yaml, or trial_N.yaml, in the folder")
+    add("--as_searched", action="store_true", help="with the search's own overrides, such as its short training")
+    options = parser.parse_args(arguments)
+    _prepare()
+    from lingen_kit.search.export import choose
+    from lingen_kit.search.study import Study
+
+    study = Study(options.folder)
+    record = choose(study, options.trial)
+    _write_config(study, record, options.out, as_searched=options.as_searched)
+
+
+def _write_config(study: "Study", record: "Record", out: Path | None, *, as_searched: bool = False) -> None:
+    from lingen_kit.search.export import BEST, choose, export
+
+    name = BEST if record.number == choose(study, None).number else f"trial_{record.number}.yaml"
+    path = out or study.folder / name
+    export(study, record, path, dump, as_searched=as_searched)
+    print(f"trial {record.number:<6} {path}")

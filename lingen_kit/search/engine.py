@@ -3,7 +3,8 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -95,6 +96,7 @@ class Engine:
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _measuring: threading.Lock = field(default_factory=threading.Lock)
     _rejected: list[dict[str, float]] = field(default_factory=list)
+    _all: threading.Barrier = field(init=False)
 
     def run(self) -> None:
         """Work until no candidate is left.
@@ -103,6 +105,7 @@ class Engine:
             ValueError: If no candidate can meet the constraints, nobody logs an objective, the first trainings all
                 fail, or the database cannot be used.
         """
+        self._all = threading.Barrier(self.workers)
         workers = [
             threading.Thread(target=self._work, args=(slot,), name=f"worker {slot}") for slot in range(self.workers)
         ]
@@ -126,11 +129,21 @@ class Engine:
                 with self._turn:
                     job = self.study.next()
                 if job is None:
-                    return
+                    break
                 self._try(job, slot)
+            with suppress(threading.BrokenBarrierError):
+                self._all.wait()  # which candidates are the best is known when all are done
+            while not self.stopping.is_set():
+                with self._turn:
+                    job = self.study.next_longer()
+                if job is None:
+                    return
+                self._try_longer(job, slot)
         except Exception as error:
             self._trouble.append(error)
             self.stopping.set()
+        finally:
+            self._all.abort()
 
     def _try(self, job: Job, slot: int) -> None:
         record, search = job.record, self.study.search
@@ -143,7 +156,7 @@ class Engine:
         for seed in map(str, search.seeds):
             if seed in record.results:
                 continue
-            outcome = self._train(record, seed, slot)
+            outcome = self._train(record, seed, slot, f"seed_{seed}")
             if outcome.state == "stopped":
                 job.lock.release()  # the candidate stays as it is, to be gone on with
                 return
@@ -151,10 +164,11 @@ class Engine:
             if outcome.state != "complete":
                 record.state, record.reason = outcome.state, outcome.reason
                 break
-            reason = self._read_results(record, seed)
+            last, reason = self._last_figures(record, f"seed_{seed}")
             if reason:
                 record.state, record.reason = "failed", reason
                 break
+            record.results[seed] = last
             self.study.keep(record)
             self.on_change(record)
         else:
@@ -162,6 +176,27 @@ class Engine:
         self.study.finish(job)
         self.on_change(record)
         self._check_first()
+
+    def _try_longer(self, job: Job, slot: int) -> None:
+        """Repeat the training of a candidate in the longer setting, with every seed of it."""
+        record, proxy = job.record, self.study.search.proxy
+        assert proxy is not None
+        for seed in map(str, proxy.seeds):
+            if seed in record.longer:
+                continue
+            extra = [word(key, value) for key, value in proxy.overrides.items()]
+            name = f"longer_seed_{seed}"
+            outcome = self._train(record, seed, slot, name, extra)
+            if outcome.state == "stopped":
+                break
+            last, reason = self._last_figures(record, name)
+            record.reason_longer = outcome.reason or reason or ""
+            if record.reason_longer:
+                break
+            record.longer[seed] = last
+        self.study.keep(record)
+        job.lock.release()
+        self.on_change(record)
 
     def _cost(self, job: Job) -> bool:
         """Tell what a candidate costs, and reject it if it costs too much or cannot be built; whether it is in."""
@@ -188,18 +223,17 @@ class Engine:
         self.study.keep(record)
         return True
 
-    def _train(self, record: Record, seed: str, slot: int) -> Outcome:
+    def _train(self, record: Record, seed: str, slot: int, name: str, extra: Sequence[str] = ()) -> Outcome:
         search = self.study.search
-        words = [*search.base_words(), *record.words, word("seed_everything", int(seed))]
         return train(
             self.verbs.fit,
-            words,
+            [*search.base_words(), *record.words, *extra, word("seed_everything", int(seed))],
             folder_of(self.study.folder, record.number),
-            f"seed_{seed}",
+            name,
             threads=self.threads,
             slot=slot,
-            minutes=search.time_limit,
-            watch=self._watch(record, seed),
+            minutes=None if extra else search.time_limit,
+            watch=self._watch(record, seed) if not extra else lambda metrics: None,
             stop=self.stopping.is_set,
         )
 
@@ -221,22 +255,17 @@ class Engine:
 
         return look
 
-    def _read_results(self, record: Record, seed: str) -> str | None:
-        """Read what a training has logged; what is wrong with it, if anything is."""
-        search = self.study.search
-        path = training.run_folder(folder_of(self.study.folder, record.number), f"seed_{seed}") / "metrics.csv"
-        figures = read_metrics(path)
-        if search.prune_by in figures:
-            record.curves[seed] = figures[search.prune_by]
-        last = {name: curve[-1][1] for name, curve in figures.items()}
-        for name in search.logged:
-            if name not in last:
-                near = get_close_matches(name, last, n=3, cutoff=0.4) or sorted(last)
-                return f"objective {name} is logged by nobody; this training logged {', '.join(near)}"
-            if not math.isfinite(last[name]):
-                return f"{name} is {last[name]}: it diverged"
-        record.results[seed] = last
-        return None
+    def _last_figures(self, record: Record, name: str) -> tuple[dict[str, float], str | None]:
+        """The last value of every figure that a training has logged, and what is wrong with them, if anything is."""
+        path = training.run_folder(folder_of(self.study.folder, record.number), name) / "metrics.csv"
+        last = {figure: curve[-1][1] for figure, curve in read_metrics(path).items()}
+        for objective in self.study.search.logged:
+            if objective not in last:
+                near = get_close_matches(objective, last, n=3, cutoff=0.4) or sorted(last)
+                return last, f"objective {objective} is logged by nobody; this training logged {', '.join(near)}"
+            if not math.isfinite(last[objective]):
+                return last, f"{objective} is {last[objective]}: it diverged"
+        return last, None
 
     def _check_feasible(self) -> None:
         """Give up when candidate after candidate misses the constraints.
@@ -262,7 +291,7 @@ class Engine:
                 f" (missed by {times})"
             )
         raise ValueError(
-            f"none of the last {len(rejected)} candidates meets the constraints, and nothing was trained: {'; '.join(told)}"
+            f"none of the last {len(rejected)} candidates meets the constraints, so none was trained: {'; '.join(told)}"
         )
 
     def _check_first(self) -> None:
@@ -278,6 +307,6 @@ class Engine:
             first = (nobody or failed)[0]
             log = folder_of(self.study.folder, first.number)
             raise ValueError(
-                f"{'the first training has' if len(ended) == 1 else f'all {len(ended)} trainings have'} failed, and the "
-                f"search ends: {first.reason} (its output is in {log})"
+                f"{'the first training has' if len(ended) == 1 else f'all {len(ended)} trainings have'} failed, and "
+                f"the search ends: {first.reason} (its output is in {log})"
             )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lingen_kit.search.records import Record, best, best_first, folder_of, read_metrics
+from lingen_kit.search.records import Record, best_first, folder_of, read_metrics
 from lingen_kit.search.settings import Search
 from lingen_kit.search.space import describe
 from lingen_kit.search.study import Study

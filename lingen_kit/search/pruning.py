@@ -1,7 +1,7 @@
 """Whether a training is worth going on with, by what the others had reached at the same step.
 
-Optuna's pruners look at a study with one objective. A search may have several, and may prune by a figure that is none of
-them, so the pruner is shown a study in memory that holds nothing but the curves of that figure.
+Optuna's pruners look at a study with one objective. A search may have several, and may prune by a figure that is none
+of them, so the pruner is shown a study in memory that holds nothing but the curves of that figure.
 """
 
 import math
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 import optuna
 
 from lingen_kit.search.records import Record
+from lingen_kit.search.settings import Direction
 
 Curve = Sequence[tuple[int, float]]
 
 
-def hopeless(pruner: "optuna.pruners.BasePruner", direction: str, others: Sequence[Curve], curve: Curve) -> int | None:
+def hopeless(
+    pruner: "optuna.pruners.BasePruner", direction: Direction, others: Sequence[Curve], curve: Curve
+) -> int | None:
     """The step at which a training is to be pruned, None if it may go on.
 
     Args:

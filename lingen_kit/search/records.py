@@ -36,6 +36,8 @@ class Record:
         results: Last value of every logged figure, by seed.
         curves: Steps and values of the figure that the pruner looks at, by seed.
         seconds: Of its trainings, by seed.
+        longer: As `results`, of the longer trainings that put the cheap setting to the test.
+        reason_longer: Why one of these failed.
     """
 
     number: int
@@ -49,6 +51,8 @@ class Record:
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    longer: dict[str, dict[str, float]] = field(default_factory=dict)
+    reason_longer: str = ""
 
     def values(self, name: str) -> list[float]:
         """A figure or a cost: one value a seed, or a single one."""
@@ -59,6 +63,11 @@ class Record:
     def mean(self, name: str) -> float:
         """Mean of a figure over the seeds; NaN if there is none."""
         values = self.values(name)
+        return statistics.fmean(values) if values else math.nan
+
+    def mean_longer(self, name: str) -> float:
+        """Mean of a figure over the longer trainings; NaN if there is none."""
+        values = [figures[name] for figures in self.longer.values() if name in figures]
         return statistics.fmean(values) if values else math.nan
 
     def error(self, name: str) -> float:

@@ -19,11 +19,12 @@ import yaml
 from lingen_kit.search.space import Range, Space, label_of, word
 
 COSTS = ("parameters", "flops", "memory", "latency", "relative_latency")
-"""What is known of a candidate before it is trained: parameters of all that is trained; FLOPs of a forward pass over one
-video; bytes of a training step; seconds of a forward pass, and the same as a multiple of the base's."""
+"""What is known of a candidate before it is trained: parameters of all that is trained; FLOPs of a forward pass over
+one video; bytes of a training step; seconds of a forward pass, and the same as a multiple of the base's."""
 
 EXHAUSTIVE = "exhaustive"
-DIRECTIONS = ("minimize", "maximize")
+Direction = Literal["minimize", "maximize"]
+DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ class Search:
 
     base: list[str]
     space: Space
-    objectives: dict[str, str]
+    objectives: dict[str, Direction]
     overrides: dict[str, Any]
     constraints: dict[str, tuple[float, float]]
     budget: Budget | None
     sampler: dict[str, Any] | str
     pruner: dict[str, Any] | None
     prune_by: str | None
-    prune_mode: str
+    prune_mode: Direction
     trials: int | None
     seeds: list[int]
     baseline: dict[str, Any] | None
@@ -309,7 +310,7 @@ def _read_budget(section: Any) -> Budget | None:
         raise ValueError(f"budget.{costs[0]} {most!r} must be a number above 0, such as 1.0e6")
     _whole("budget.step", step, 1)
     _whole("budget.high", high, step)
-    return Budget(str(section["key"]), costs[0], float(most), step, high)  # type: ignore[arg-type]
+    return Budget(str(section["key"]), costs[0], float(most), step, high)
 
 
 def _read_proxy(section: Any) -> Proxy | None:

@@ -1,4 +1,4 @@
-"""The space that a search draws from: what may be chosen, written as options of `fit`, and the words a choice stands for.
+"""The space that a search draws from: what may be chosen, as options of `fit`, and the words that a choice stands for.
 
 A candidate is a mapping of names to labels or numbers, such as `{"mixer": "lingen", "model.denoiser.depth": 4}`; its
 words are what `fit` is given for it. A dimension may depend on another one: where its condition does not hold, it is no
@@ -405,8 +405,8 @@ def _read_dimension(name: str, spec: Any) -> Dimension:
     if {"low", "high"} <= keys <= _RANGE:
         return _read_range(name, spec, when)
     raise ValueError(
-        f"space.{name}: {', '.join(sorted(map(str, keys)))} make no dimension; give choices, or low and high (and step, log), "
-        "or pattern and length"
+        f"space.{name}: {', '.join(sorted(map(str, keys)))} make no dimension; give choices, or low and high (and "
+        "step, log), or pattern and length"
     )
 
 

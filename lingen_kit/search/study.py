@@ -1,9 +1,9 @@
-"""A study: candidates drawn by Optuna, one at a time, whoever asks; each is trained once, whatever is killed on the way.
+"""A study: candidates drawn by Optuna, whoever asks; each is trained once, whatever is killed on the way.
 
 The folder `runs/search/NAME` holds it all. Whoever works on a candidate holds a lock on a file in its folder, which the
-system lets go of when that process ends, however it ends. A candidate that is `running` in the database and whose lock is
-free was cut off, and is the next to be gone on with, under its own number. Several processes on one machine, or several
-machines on one file system, may work on one study.
+system lets go of when that process ends, however it ends. A candidate that is `running` in the database and whose lock
+is free was cut off, and is the next to be gone on with, under its own number. Several processes on one machine, or
+several machines on one file system, may work on one study.
 """
 
 import hashlib
@@ -23,16 +23,19 @@ from filelock import FileLock, Timeout
 
 from lingen_kit.errors import MissingPackage
 from lingen_kit.files import replacing
-from lingen_kit.search.records import FILE, TRIALS, Record, folder_of, read_records, write_record
+from lingen_kit.search.proxy import chosen
+from lingen_kit.search.records import FILE, TRIALS, Record, folder_of, read_record, read_records, write_record
 from lingen_kit.search.settings import EXHAUSTIVE, Search, make_search
 from lingen_kit.search.space import CONFIG, Choice, Drawn, Range, Space, same
 
 try:
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 except ImportError as error:
     raise MissingPackage("search needs the package optuna: pip install 'lingen_kit[search]'") from error
 
 SETTINGS = "search.yaml"
+LONGER = "longer.json"
 DATABASES = {"sqlite": "study.db", "journal": "study.journal"}
 
 _ASKS = 30  # of the sampler, before a candidate that nobody has tried yet is drawn at random
@@ -140,6 +143,27 @@ class Study:
                 self._study.tell(record.number, values, state=state)
         job.lock.release()
 
+    def next_longer(self) -> Job | None:
+        """The next candidate whose training is to be repeated for longer; None if none is left, or all are taken.
+
+        Which ones they are is settled when the first is asked for, once all candidates are done.
+        """
+        with self._turn():
+            records, proxy = self.records(), self.search.proxy
+            if proxy is None or any(record.state == "running" for record in records):
+                return None
+            path = self.folder / LONGER
+            if not path.is_file():
+                with replacing(path) as beside:
+                    beside.write_text(json.dumps(chosen(records, self.search)), encoding="utf-8")
+            numbers = json.loads(path.read_text(encoding="utf-8"))
+            for record in sorted((r for r in records if r.number in numbers), key=lambda r: numbers.index(r.number)):
+                if len(record.longer) < len(proxy.seeds) and not record.reason_longer:
+                    lock = self._hold(record.number)
+                    if lock is not None:
+                        return Job(read_record(folder_of(self.folder, record.number) / FILE), lock)
+            return None
+
     def _new(self) -> Job | None:
         trials = self._study.get_trials(deepcopy=False)
         known = {trial.user_attrs["candidate"]: trial for trial in trials if "candidate" in trial.user_attrs}
@@ -213,7 +237,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", thread_local=False)
         try:
-            return lock.acquire(timeout=0).lock  # type: ignore[return-value]
+            return lock.acquire(timeout=0).lock
         except Timeout:
             return None
 
@@ -247,14 +271,13 @@ class Study:
     def _restore(self, study: "optuna.Study") -> None:
         """Put candidates whose database was lost into the new one, under their numbers."""
         records = {record.number: record for record in self.records()}
-        states, every = optuna.trial.TrialState, _distributions(self.search.space)
+        states, every = optuna.trial.TrialState, distributions(self.search.space)
         for number in range(max(records, default=-1) + 1):
             record = records.get(number)
             if record is None:
                 study.add_trial(optuna.trial.create_trial(state=states.FAIL))
                 continue
             attrs = {"candidate": same(record.params)} | ({"rejected": True} if record.state == "rejected" else {})
-            distributions = {name: every[name] for name in record.params}
             state = {
                 "complete": states.COMPLETE,
                 "pruned": states.PRUNED,
@@ -263,7 +286,11 @@ class Study:
             values = [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
             study.add_trial(
                 optuna.trial.create_trial(
-                    state=state, params=record.params, distributions=distributions, values=values, user_attrs=attrs
+                    state=state,
+                    params=record.params,
+                    distributions={name: every[name] for name in record.params},
+                    values=values,
+                    user_attrs=attrs,
                 )
             )
 
@@ -273,7 +300,7 @@ class Study:
             path = self.folder / DATABASES[kind]
             return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _LOCKED}})
         if kind == "journal":
-            backend = optuna.storages.journal.JournalFileBackend(str(self.folder / DATABASES[kind]))
+            backend = JournalFileBackend(str(self.folder / DATABASES[kind]))
             return optuna.storages.JournalStorage(backend)
         return optuna.storages.RDBStorage(kind)
 
@@ -329,7 +356,8 @@ def _make(section: dict[str, Any], key: str, kind: type, **extra: Any) -> Any:
         raise ValueError(f"{key}: {section['class_path']} does not take {options}: {error}") from error
 
 
-def _distributions(space: Space) -> dict[str, "optuna.distributions.BaseDistribution"]:
+def distributions(space: Space) -> dict[str, "optuna.distributions.BaseDistribution"]:
+    """What Optuna calls the dimensions of a space, by the names that they add to a candidate."""
     kinds = optuna.distributions
     made: dict[str, optuna.distributions.BaseDistribution] = {}
     for dimension in space.dimensions:
@@ -351,7 +379,8 @@ def _explained(folder: Path) -> Iterator[None]:
     """Say what is wrong with a database in words that help."""
     from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-    mend = f"every candidate is also in {folder / TRIALS}/*/{FILE}: move the database away, and it is built anew from these"
+    files = folder / TRIALS / "*" / FILE
+    mend = f"every candidate is also in {files}: move the database away, and it is built anew from these"
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:

@@ -92,7 +92,8 @@ def train(
         process.start()
         sender.close()
         ended: tuple[Literal["pruned", "failed", "stopped"], str] | None = None
-        while process.join(_POLL) or process.exitcode is None:
+        while process.exitcode is None:
+            process.join(_POLL)
             if reason := watch(run_folder(folder, name) / "metrics.csv"):
                 ended = "pruned", reason
             elif minutes is not None and time.monotonic() - began > 60 * minutes:
