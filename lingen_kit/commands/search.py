@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lingen_kit.search.records import Record
     from lingen_kit.search.study import Study
 
+MODULES = ["lingen_kit.commands.train", "lingen_kit.commands.search", "lingen_kit.search.costs"]
+"""What every training imports."""
+
 
 def main(verb: str, arguments: list[str]) -> None:
     """Begin a search, go on with one, report on it, or export a candidate."""
@@ -38,14 +41,22 @@ def read(words: list[str], device: str) -> "tuple[Task, Training]":
 
     from lingen_kit.commands.plan import read_training
 
-    return read_training(words, "candidate", None, gpu=torch.cuda.is_available(), device=device)
+    last = _stages(words)[-1]  # the largest, as a rule
+    return read_training(last, "candidate", None, gpu=torch.cuda.is_available(), device=device)
 
 
 def parse(words: list[str]) -> object:
     """Parse what `fit` would train, in a process of its own."""
     from lingen_kit.commands.plan import parse_fit
 
-    return parse_fit(words)
+    return [parse_fit(stage) for stage in _stages(words)]
+
+
+def _stages(words: list[str]) -> list[list[str]]:
+    """The words of every stage; those that are given, where there are no stages."""
+    from lingen_kit.stages import read_stages
+
+    return [stage.words for stage in read_stages(words) or []] or [words]
 
 
 def dump(words: list[str]) -> str:
@@ -71,7 +82,7 @@ def _prepare() -> None:
     """Have a process import what every training needs while this one reads the search."""
     from lingen_kit.search.training import prepare
 
-    prepare(["lingen_kit.commands.train", "lingen_kit.commands.search", "lingen_kit.search.costs"])
+    prepare(MODULES)
 
 
 def _begin(verb: str, arguments: list[str]) -> None:
@@ -114,6 +125,12 @@ def _run(study: "Study", options: argparse.Namespace) -> None:
     from lingen_kit.search.engine import Engine
     from lingen_kit.search.progress import Progress
 
+    if options.backend == "ray":
+        from lingen_kit.search.ray_tune import run_on_ray
+
+        run_on_ray(study, _verbs(), MODULES, options.workers, options.threads or 1, options.gpus)
+        _conclude(study)
+        return
     workers = options.workers or max(1, (os.cpu_count() or 1) // 2)
     threads = options.threads or max(1, (os.cpu_count() or 1) // workers)
     size = study.search.space.size()
@@ -167,6 +184,8 @@ plots and page; `search export FOLDER` writes a candidate as a config that `fit`
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--backend", choices=("processes", "ray"), default="processes", help="ray spreads the trainings over a cluster")
+    add("--gpus", type=number(float, "number of GPUs, such as 1 or 0.5", least=0), default=0, help="of each, with ray")
     add("--workers", type=positive, metavar="N", help="trainings at a time on this machine (default: half the cores)")
     add("--threads", type=positive, metavar="N", help="threads of each on the CPU (default: cores over workers)")
 

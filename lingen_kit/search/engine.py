@@ -123,22 +123,40 @@ class Engine:
         if self._trouble:
             raise self._trouble[0]
 
+    def step(self, slot: int) -> Record | None:
+        """Work on one candidate.
+
+        Args:
+            slot: Place of this worker among those of the machine.
+
+        Returns:
+            What became of it; None if none is left.
+
+        Raises:
+            ValueError: As `run`.
+        """
+        with self._turn:
+            job = self.study.next()
+        if job is not None:
+            self._try(job, slot)
+        return job and job.record
+
+    def step_longer(self, slot: int) -> Record | None:
+        """Train one candidate for longer, once all are done; None if none is left."""
+        with self._turn:
+            job = self.study.next_longer()
+        if job is not None:
+            self._try_longer(job, slot)
+        return job and job.record
+
     def _work(self, slot: int) -> None:
         try:
-            while not self.stopping.is_set():
-                with self._turn:
-                    job = self.study.next()
-                if job is None:
-                    break
-                self._try(job, slot)
+            while not self.stopping.is_set() and self.step(slot):
+                pass
             with suppress(threading.BrokenBarrierError):
                 self._all.wait()  # which candidates are the best is known when all are done
-            while not self.stopping.is_set():
-                with self._turn:
-                    job = self.study.next_longer()
-                if job is None:
-                    return
-                self._try_longer(job, slot)
+            while not self.stopping.is_set() and self.step_longer(slot):
+                pass
         except Exception as error:
             self._trouble.append(error)
             self.stopping.set()
@@ -258,7 +276,10 @@ class Engine:
     def _last_figures(self, record: Record, name: str) -> tuple[dict[str, float], str | None]:
         """The last value of every figure that a training has logged, and what is wrong with them, if anything is."""
         path = training.run_folder(folder_of(self.study.folder, record.number), name) / "metrics.csv"
-        last = {figure: curve[-1][1] for figure, curve in read_metrics(path).items()}
+        figures = read_metrics(path)
+        last = {figure: curve[-1][1] for figure, curve in figures.items()}
+        if self.study.search.prune_by in figures and name.startswith("seed_"):
+            record.curves[name.removeprefix("seed_")] = figures[self.study.search.prune_by]
         for objective in self.study.search.logged:
             if objective not in last:
                 near = get_close_matches(objective, last, n=3, cutoff=0.4) or sorted(last)

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -111,6 +112,12 @@ class Study:
     def records(self) -> list[Record]:
         """Every candidate so far, in order."""
         return read_records(self.folder)
+
+    def left(self) -> int:
+        """Candidates that are still to be trained, those that were cut off among them."""
+        ended = [record for record in self.records() if record.state not in ("running", "rejected")]
+        wanted = min(self.search.trials or math.inf, self.search.space.size())
+        return max(0, int(wanted) - len(ended))
 
     def next(self) -> Job | None:
         """The next candidate to work on: one that was cut off, or a new one; None if none is left.

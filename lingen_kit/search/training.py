@@ -120,10 +120,12 @@ def train(
 
 
 def run_folder(folder: Path, name: str) -> Path:
-    """The run folder of a training: its newest version."""
+    """The run folder of a training: its newest version, and of one with stages the last stage that has begun."""
     run = folder / name
     numbers = [int(path.name.removeprefix("version_")) for path in run.glob("version_*")]
-    return run / f"version_{max(numbers, default=0)}"
+    version = run / f"version_{max(numbers, default=0)}"
+    stages = [path.parent for path in version.glob("*-*/metrics.csv")]
+    return max(stages, key=lambda stage: int(stage.name.partition("-")[0]), default=version)
 
 
 def _end(process: multiprocessing.process.BaseProcess, patience: float) -> None:
