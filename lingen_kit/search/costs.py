@@ -3,7 +3,7 @@
 Runs in a process of its own, where torch may start as many threads as it likes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,8 @@ class Read(Protocol):
         """The task, on `device` (`meta` holds no weights), and what else the words say."""
 
 
+Bounds = Mapping[str, tuple[float, float]]
+
 TEXT_TOKENS = 32
 _REPEATS = 15
 
@@ -45,7 +47,12 @@ class Costs(NamedTuple):
 
 
 def costs_of(
-    read: Read, base: Sequence[str], words: Sequence[str], wanted: Sequence[str], budget: Budget | None
+    read: Read,
+    base: Sequence[str],
+    words: Sequence[str],
+    wanted: Sequence[str],
+    budget: Budget | None = None,
+    bounds: Bounds | None = None,
 ) -> Costs:
     """Tell the costs of a candidate.
 
@@ -55,6 +62,7 @@ def costs_of(
         words: The words of the candidate, which come after them.
         wanted: Costs to tell.
         budget: What to solve for.
+        bounds: Least and greatest value of some of them; a candidate that is out by what can be counted is not timed.
 
     Raises:
         ValueError: If the candidate cannot be built, or none is within the budget.
@@ -65,6 +73,9 @@ def costs_of(
         words.append(word(budget.key, solved))
     task, training = read([*base, *words], "meta")
     values = _counted(task)
+    counted = Costs(values, words, solved)
+    if bounds and out_of(bounds, counted.values):
+        return counted
     if "memory" in wanted:
         step = replace(training, devices=1)
         values["memory"] = plan_stage(task, step, DEVICES["H100"], text_tokens=TEXT_TOKENS).memory.total
@@ -74,6 +85,13 @@ def costs_of(
         values["latency"] = medians(seconds)["candidate"]
         values["relative_latency"] = ratio(seconds, "candidate", "base")
     return Costs({name: values[name] for name in wanted}, words, solved)
+
+
+def out_of(bounds: Bounds, values: Mapping[str, float]) -> str | None:
+    """The first cost that is out of its bounds, None if none is; costs that are not known are in."""
+    return next(
+        (name for name, (low, high) in bounds.items() if name in values and not low <= values[name] <= high), None
+    )
 
 
 def _counted(task: Task) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lingen_kit.analysis.measure import ChildFailed, in_child
 from lingen_kit.search import training
-from lingen_kit.search.costs import Read, costs_of
+from lingen_kit.search.costs import Read, costs_of, out_of
 from lingen_kit.search.pruning import curves_of, hopeless
 from lingen_kit.search.records import Record, folder_of, read_metrics
 from lingen_kit.search.settings import Search
@@ -57,7 +57,7 @@ def check_words(search: Search, verbs: Verbs) -> None:
     try:
         wrong = in_child(_first_wrong, verbs.parse, named, threads=1)
         if wrong is None and search.costs:
-            in_child(costs_of, verbs.read, base, [], search.costs, None, threads=1)
+            in_child(costs_of, verbs.read, base, [], search.costs, threads=1)
     except ChildFailed as error:
         raise ValueError(f"base and overrides: {str(error).removeprefix('ValueError: ')}") from error
     if wrong is not None:
@@ -174,8 +174,8 @@ class Engine:
         for seed in map(str, search.seeds):
             if seed in record.results:
                 continue
-            outcome = self._train(record, seed, slot, f"seed_{seed}")
-            if outcome.state == "stopped":
+            outcome = None if self.stopping.is_set() else self._train(record, seed, slot, f"seed_{seed}")
+            if outcome is None or outcome.state == "stopped":
                 job.lock.release()  # the candidate stays as it is, to be gone on with
                 return
             record.seconds[seed] = round(outcome.seconds, 1)
@@ -223,20 +223,26 @@ class Engine:
         try:
             with self._measuring:  # two latencies at a time would disturb each other
                 costs = in_child(
-                    costs_of, self.verbs.read, search.base_words(), words, search.costs, search.budget, threads=1
+                    costs_of,
+                    self.verbs.read,
+                    search.base_words(),
+                    words,
+                    search.costs,
+                    search.budget,
+                    {} if record.baseline else search.constraints,
+                    threads=1,
                 )
         except ChildFailed as error:
             self.study.reject(job, f"it cannot be built: {str(error).removeprefix('ValueError: ')}")
             return False
         record.costs, record.solved = costs.values, costs.solved
-        for name, (low, high) in search.constraints.items():
-            if not low <= record.costs[name] <= high:
-                bound = f"above {high:.4g}" if record.costs[name] > high else f"below {low:.4g}"
-                if record.baseline and name == "relative_latency":
-                    continue  # it is what the others are compared with, and its own noise is no reason
-                self._rejected.append(record.costs)
-                self.study.reject(job, f"{name} {record.costs[name]:.4g} is {bound}")
-                return False
+        out = out_of(search.constraints, record.costs)
+        if out and not record.baseline:  # which the others are compared with, whatever it costs
+            low, high = search.constraints[out]
+            bound = f"above {high:.4g}" if record.costs[out] > high else f"below {low:.4g}"
+            self._rejected.append(record.costs)
+            self.study.reject(job, f"{out} {record.costs[out]:.4g} is {bound}")
+            return False
         record.words = costs.words
         self.study.keep(record)
         return True
@@ -297,16 +303,11 @@ class Engine:
         rejected, search = self._rejected, self.study.search
         if len(rejected) < GIVE_UP:
             return
-        missed = Counter(
-            name
-            for costs in rejected
-            for name, (low, high) in search.constraints.items()
-            if not low <= costs[name] <= high
-        )
+        missed = Counter(filter(None, (out_of(search.constraints, costs) for costs in rejected)))
         told = []
         for name, times in missed.most_common():
             low, high = search.constraints[name]
-            values = [costs[name] for costs in rejected]
+            values = [costs[name] for costs in rejected if name in costs]
             told.append(
                 f"{name} must be from {low:.4g} to {high:.4g}, and was from {min(values):.4g} to {max(values):.4g}"
                 f" (missed by {times})"

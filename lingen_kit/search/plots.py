@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lingen_kit.search.proxy import Agreement
 from lingen_kit.search.records import Record, pareto
-from lingen_kit.search.settings import Search
+from lingen_kit.search.settings import Direction, Search
 from lingen_kit.search.space import Choice, Dimension, Pattern
 from lingen_kit.search.study import distributions
 
@@ -44,7 +44,7 @@ def plot_history(records: Sequence[Record], search: Search, path: Path) -> None:
 
 def plot_pareto(records: Sequence[Record], search: Search, path: Path) -> None:
     """Two objectives against each other; the candidates that no other one beats are joined."""
-    (first, way), (second, other) = list(search.objectives.items())[:2]
+    (first, way), (second, other) = (*search.objectives.items(), *costs_that_count(search))[:2]
     done = [record for record in records if record.state == "complete"]
     front = sorted(pareto(done, {first: way, second: other}), key=lambda record: record.mean(second))
     figure, panel = _figure(7.2, 4.2)
@@ -63,6 +63,11 @@ def plot_pareto(records: Sequence[Record], search: Search, path: Path) -> None:
     panel.set(xlabel=f"{second} ({other})", ylabel=f"{first} ({way})")
     panel.legend(frameon=False, fontsize=8.5)
     _save(figure, path)
+
+
+def costs_that_count(search: Search) -> list[tuple[str, Direction]]:
+    """Costs that are bounded and no objectives: less of them is better."""
+    return [(cost, "minimize") for cost in search.constraints if cost not in search.objectives]
 
 
 def importances(records: Sequence[Record], search: Search) -> dict[str, dict[str, float]]:

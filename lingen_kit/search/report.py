@@ -92,9 +92,9 @@ def _pictures(records: Sequence[Record], search: Search, folder: Path) -> dict[s
     """Draw what there is to draw; titles and files."""
     pictures = {"Over time": folder / "history.png"}
     plots.plot_history(records, search, pictures["Over time"])
-    if len(search.objectives) > 1:
-        pictures["Objectives"] = folder / "pareto.png"
-        plots.plot_pareto(records, search, pictures["Objectives"])
+    if len(search.objectives) + len(plots.costs_that_count(search)) > 1:
+        pictures["Quality and cost"] = folder / "pareto.png"
+        plots.plot_pareto(records, search, pictures["Quality and cost"])
     found = plots.importances(records, search)
     if found:
         pictures["What matters"] = folder / "importance.png"

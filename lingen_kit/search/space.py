@@ -328,6 +328,19 @@ class Space:
         for part in dimension.all():
             yield from self._all(params | part, place + 1)
 
+    def neighbour(self, params: Params, drawn: Suggests) -> dict[str, Any]:
+        """A candidate that differs in one dimension, drawn anew, and in what depends on it."""
+        present = [dimension for dimension in self.dimensions if _holds(dimension, params)]
+        names = [dimension.name for dimension in present]
+        chosen = drawn.suggest_categorical("which", names)
+        near: dict[str, Any] = {}
+        for dimension in self.dimensions:
+            if not _holds(dimension, near):
+                continue
+            kept = {name: params[name] for name in dimension.names() if name in params}
+            near |= dimension.suggest(drawn) if dimension.name == chosen or not kept else kept
+        return near
+
     def covering(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Candidates that hold every label, and both ends of every range, at least once; with the name of each."""
         for dimension in self.dimensions:

@@ -13,9 +13,10 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,7 @@ SETTINGS = "search.yaml"
 LONGER = "longer.json"
 DATABASES = {"sqlite": "study.db", "journal": "study.journal"}
 
-_ASKS = 30  # of the sampler, before a candidate that nobody has tried yet is drawn at random
-_DRAWS = 1000
+_DRAWS = 1000  # near a candidate that is known already, and then anywhere, in search of one that is not
 _LOCKED = 120.0  # seconds to wait for another process's turn
 
 
@@ -180,17 +180,17 @@ class Study:
             return None
         params = next(self._wanted(known), None)
         if params is not None:
-            return self._ask(params)
+            return self._begin(params)
         if search.sampler == EXHAUSTIVE or len(known) >= search.space.size():
             return None
-        for _ in range(_ASKS):
-            job = self._ask(None, known)
-            if job is not None:
-                return job
+        asked = self._ask(known)
+        if isinstance(asked, Job):
+            return asked
         drawn = Drawn(search.seed + len(trials))
-        draws = (search.space.suggest(drawn) for _ in range(_DRAWS))
-        params = next((params for params in draws if same(params) not in known), None)
-        return None if params is None else self._ask(params)
+        near = (search.space.neighbour(asked, drawn) for _ in range(_DRAWS))
+        anywhere = (search.space.suggest(drawn) for _ in range(_DRAWS))
+        found = next((params for params in chain(near, anywhere) if same(params) not in known), None)
+        return None if found is None else self._begin(found)
 
     def _wanted(self, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Candidates that are tried whatever the sampler thinks."""
@@ -199,19 +199,24 @@ class Study:
         if self.search.sampler == EXHAUSTIVE:
             yield from (params for params in self.search.space.all() if same(params) not in known)
 
-    def _ask(self, params: dict[str, Any] | None, known: dict[str, Any] | None = None) -> Job | None:
-        """Draw a candidate, or take the one that is given; None if it is known already."""
+    def _begin(self, params: dict[str, Any]) -> Job:
+        """Take a candidate that is chosen already."""
+        self._study.enqueue_trial(params)
+        job = self._ask({})
+        assert isinstance(job, Job)
+        return job
+
+    def _ask(self, known: Mapping[str, Any]) -> Job | dict[str, Any]:
+        """Have the sampler draw a candidate; the bare candidate, if it is known already."""
         self._study.sampler = make_sampler(self.search, len(self._study.get_trials(deepcopy=False)))
-        if params is not None:
-            self._study.enqueue_trial(params)
         trial = self._study.ask()
         try:
             drawn = self.search.space.suggest(trial)
         except ValueError as error:
             raise ValueError(f"the sampler cannot draw from this space: {error}") from error
-        if known is not None and same(drawn) in known:
+        if same(drawn) in known:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            return None
+            return drawn
         lock = self._hold(trial.number)
         assert lock is not None  # nobody else knows of the number yet
         frozen = next(t for t in self._study.get_trials(deepcopy=False) if t.number == trial.number)

@@ -106,3 +106,15 @@ def test_a_candidate_is_told_in_a_line() -> None:
     assert (
         describe({"mixer": "dit", "model.denoiser.depth": "4", "model.lr": 0.0021}) == "mixer=dit, depth=4, lr=0.0021"
     )
+
+
+def test_a_neighbour_is_whole_and_differs_in_one_dimension_and_in_what_depends_on_it() -> None:
+    space = Space.read(SPACE)
+    params = {"mixer": "lingen", "model.depth": "4", "model.window": "2x4x4", "model.lr": 0.002}
+    params |= {"layers[0]": "b", "layers[1]": "a"}
+    for seed in range(50):
+        near = space.neighbour(params, Drawn(seed))
+        assert space.check(near) == near
+        changed = {name for name in params if near.get(name) != params[name]}
+        allowed = [{"mixer", "model.window"}, {"model.depth"}, {"model.window"}, {"model.lr"}, {"layers[0]", "layers[1]"}]
+        assert any(changed <= names for names in allowed)
