@@ -301,8 +301,8 @@ def _measure(point: Point, setup: Setup) -> dict[str, object]:
     weights = sum(p.numel() * p.element_size() for p in denoiser.parameters())
 
     # One token first: libraries that start up take memory and time of their own.
-    _make_call(pipeline, point, setup, denoiser.patch, "forward" if setup.mode == "sample" else setup.mode)()
-    call = _make_call(pipeline, point, setup, point.latents, setup.mode)
+    make_call(pipeline, point, setup, denoiser.patch, "forward" if setup.mode == "sample" else setup.mode)()
+    call = make_call(pipeline, point, setup, point.latents, setup.mode)
     results: list[Tensor] = []
     peak = peak_memory(lambda: results.append(call()), device)
     if not results.pop().isfinite().all():
@@ -346,7 +346,7 @@ class FixedText(TextEncoder):
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
 
-def _make_call(
+def make_call(
     pipeline: TextToVideoPipeline, point: Point, setup: Setup, latents: Grid, mode: Mode
 ) -> Callable[[], Tensor]:
     """Bind one call of a mode, whose result tells whether all went well."""

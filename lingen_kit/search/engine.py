@@ -208,6 +208,8 @@ class Engine:
             if outcome.state == "stopped":
                 break
             last, reason = self._last_figures(record, name)
+            if proxy.figure is not None and not math.isfinite(last.get(proxy.figure, math.nan)):
+                reason = f"it logged no {proxy.figure}, which proxy.figure names"
             record.reason_longer = outcome.reason or reason or ""
             if record.reason_longer:
                 break

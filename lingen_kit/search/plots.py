@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lingen_kit.search.proxy import Agreement
+from lingen_kit.search.proxy import Agreement, Pair
 from lingen_kit.search.records import Record, pareto
 from lingen_kit.search.settings import Direction, Search
 from lingen_kit.search.space import Choice, Dimension, Pattern
@@ -153,15 +153,13 @@ def plot_parallel(records: Sequence[Record], search: Search, path: Path) -> None
     _save(figure, path)
 
 
-def plot_proxy(
-    numbers: Sequence[int], short: Sequence[float], longer: Sequence[float], name: str, found: Agreement, path: Path
-) -> None:
+def plot_proxy(pair: Pair, found: Agreement, path: Path) -> None:
     """A figure in the search's setting against the same after a longer training."""
     figure, panel = _figure(5.2, 4.2)
-    panel.scatter(short, longer, color=_BLUE, s=28)
-    for number, x, y in zip(numbers, short, longer, strict=True):
+    panel.scatter(pair.before, pair.after, color=_BLUE, s=28)
+    for number, x, y in zip(pair.numbers, pair.before, pair.after, strict=True):
         panel.annotate(str(number), (x, y), (4, 4), textcoords="offset points", fontsize=8, color=_INK)
-    panel.set(xlabel=f"{name}, as searched", ylabel=f"{name}, trained longer")
+    panel.set(xlabel=f"{pair.name}, as searched", ylabel=f"{pair.longer}, trained longer")
     panel.set_title(
         f"Kendall's tau {found.tau:.2f}, 95% from {found.low:.2f} to {found.high:.2f}", fontsize=9.5, loc="left"
     )

@@ -76,16 +76,55 @@ def chosen(records: Sequence[Record], search: Search) -> list[int]:
     return top + random.Random(search.seed).sample(others, min(proxy.random, len(others)))
 
 
-def figures(records: Sequence[Record], name: str) -> tuple[list[Record], list[float], list[float]]:
-    """The candidates that were trained for longer, and a figure of theirs in both settings."""
-    both = [record for record in records if record.longer and name in record.results[next(iter(record.results))]]
-    return both, [record.mean(name) for record in both], [record.mean_longer(name) for record in both]
+class Pair(NamedTuple):
+    """What candidates that were trained for longer had before and after.
+
+    Attributes:
+        name: What the search ranks by.
+        longer: What the longer training ranks by.
+        numbers: Numbers of the candidates.
+        before: Their figures in the search's setting.
+        after: Their figures after the longer training.
+        same_way: Whether more of one means more of the other where the rankings agree.
+    """
+
+    name: str
+    longer: str
+    numbers: list[int]
+    before: list[float]
+    after: list[float]
+    same_way: bool
+
+    def agreement(self) -> Agreement:
+        """How the two rankings agree; 1 if they are the same, whatever is better."""
+        return agreement(self.before, self.after if self.same_way else [-value for value in self.after])
 
 
-def verdict(found: Agreement, proxy: Proxy, name: str) -> str:
+def pairs(records: Sequence[Record], search: Search) -> list[Pair]:
+    """The figures to compare: each logged objective with itself, or the first with the figure that the proxy names."""
+    assert search.proxy is not None
+    figure, both = search.proxy.figure, [record for record in records if record.longer]
+    names = [(name, name, True) for name in search.logged]
+    if figure is not None:
+        names = [(search.logged[0], figure, search.objectives[search.logged[0]] == search.proxy.mode)]
+    return [
+        Pair(
+            name,
+            longer,
+            [record.number for record in both],
+            [record.mean(name) for record in both],
+            [record.mean_longer(longer) for record in both],
+            same_way,
+        )
+        for name, longer, same_way in names
+    ]
+
+
+def verdict(found: Agreement, proxy: Proxy, name: str, longer: str) -> str:
     """What the agreement means, in a sentence or two; it begins with `Warning` where the proxy is not to be trusted."""
     told = (
-        f"Kendall's tau between {name} in the search's setting and after the longer training is {found.tau:.2f} "
+        f"Kendall's tau between {name} in the search's setting and {longer} after the longer training is "
+        f"{found.tau:.2f} "
         f"(95% interval {found.low:.2f} to {found.high:.2f}, {found.candidates} candidates)"
     )
     if not found.tau >= proxy.warn_below:

@@ -10,7 +10,7 @@ from lingen_kit.files import replacing
 from lingen_kit.page import data_uri, escape, page, write
 from lingen_kit.search import plots
 from lingen_kit.search.progress import figure
-from lingen_kit.search.proxy import agreement, figures, verdict
+from lingen_kit.search.proxy import pairs, verdict
 from lingen_kit.search.records import Record, best, best_first, folder_of, pareto
 from lingen_kit.search.settings import Search
 from lingen_kit.search.study import Study
@@ -137,19 +137,18 @@ def _proxy(records: Sequence[Record], search: Search, folder: Path, pictures: di
         for record in records
         if record.reason_longer
     ]
-    for name in search.logged:
-        both, short, longer = figures(records, name)
-        if len(both) < 3:
+    for pair in pairs(records, search):
+        if len(pair.numbers) < 3:
             told.append(
                 f"Warning: whether the search's setting ranks candidates as a longer training does is not known yet: "
-                f"{len(both)} of them were trained for longer, and 3 are needed."
+                f"{len(pair.numbers)} of them were trained for longer, and 3 are needed."
             )
             continue
-        found = agreement(short, longer)
-        told.append(verdict(found, search.proxy, name))
-        path = folder / f"proxy_{name.rpartition('/')[2]}.png"
-        plots.plot_proxy([record.number for record in both], short, longer, name, found, path)
-        pictures[f"The search's setting against a longer training: {name}"] = path
+        found = pair.agreement()
+        told.append(verdict(found, search.proxy, pair.name, pair.longer))
+        path = folder / f"proxy_{pair.name.rpartition('/')[2]}.png"
+        plots.plot_proxy(pair, found, path)
+        pictures[f"The search's setting against a longer training: {pair.name}"] = path
     return told
 
 

@@ -55,6 +55,8 @@ class Proxy:
         top: Best candidates of the search that are trained so.
         random: Candidates drawn from the others.
         seeds: Of the longer trainings.
+        figure: What they are ranked by, if it is not what the search ranks by; a figure that they log.
+        mode: Whether less or more of that is better.
         warn_below: Kendall's tau below which the report warns.
     """
 
@@ -63,6 +65,8 @@ class Proxy:
     random: int = 4
     seeds: tuple[int, ...] = (0,)
     warn_below: float = 0.5
+    figure: str | None = None
+    mode: Direction = "maximize"
 
 
 @dataclass(frozen=True)
@@ -322,6 +326,8 @@ def _read_proxy(section: Any) -> Proxy | None:
     proxy = Proxy(**{**section, "seeds": tuple(section.get("seeds", [0]))})
     for name in ("top", "random"):
         _whole(f"proxy.{name}", getattr(proxy, name), 0)
+    if proxy.mode not in DIRECTIONS:
+        raise ValueError(f"proxy.mode {proxy.mode!r} is none of {', '.join(DIRECTIONS)}")
     if proxy.top + proxy.random < 3:
         raise ValueError("proxy: top and random must be 3 or more together; a rank correlation of two says nothing")
     return proxy

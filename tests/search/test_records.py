@@ -91,10 +91,10 @@ def test_few_candidates_have_a_wide_interval_and_a_warning() -> None:
     proxy = Proxy({}, warn_below=0.5)
     few = agreement([1, 2, 3], [1, 3, 2])
     assert few.low < few.tau < few.high
-    assert verdict(few, proxy, "good").startswith("Warning")
+    assert verdict(few, proxy, "good", "good").startswith("Warning")
     many = agreement(list(range(30)), [x + 3 * (x % 2) for x in range(30)])
     assert many.high - many.low < few.high - few.low
-    assert not verdict(many, proxy, "good").startswith("Warning")
+    assert not verdict(many, proxy, "good", "good").startswith("Warning")
     with pytest.raises(ValueError, match="3 candidates or more"):
         agreement([1, 2], [1, 2])
 

@@ -116,5 +116,11 @@ def test_a_neighbour_is_whole_and_differs_in_one_dimension_and_in_what_depends_o
         near = space.neighbour(params, Drawn(seed))
         assert space.check(near) == near
         changed = {name for name in params if near.get(name) != params[name]}
-        allowed = [{"mixer", "model.window"}, {"model.depth"}, {"model.window"}, {"model.lr"}, {"layers[0]", "layers[1]"}]
+        allowed = [
+            {"mixer", "model.window"},
+            {"model.depth"},
+            {"model.window"},
+            {"model.lr"},
+            {"layers[0]", "layers[1]"},
+        ]
         assert any(changed <= names for names in allowed)

@@ -1,0 +1,279 @@
+"""Measure, or compute, what docs/reproduction.md says of the paper's claims.
+
+    python -m benchmarks.reproduction.measure            # all parts: about 15 minutes on 2 idle cores
+    python -m benchmarks.reproduction.measure scans      # one of them
+
+Each part writes one JSON file into docs/results/reproduction, with the machine and the versions that gave it. Times are
+medians of calls that take turns. What is trained (ablations, adaptation) is not measured here: see
+experiments/ablations and adaptation.py.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.aggregation import custom_quality, quality, totals
+from eval.leaderboard import leaderboard
+from lingen_kit.analysis.adjacency import mean_distances
+from lingen_kit.analysis.bench import FixedText, Setup, device_name, make_call, on_meta, plan, video_of_grid
+from lingen_kit.analysis.measure import medians, ratio, take_turns
+from lingen_kit.config import build_pipeline, read_config
+from lingen_kit.scans import Grid, Hilbert, Morton, RotaryMajor, Scan, Snake, Zigzag
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results" / "reproduction"
+EXPERIMENTS = ROOT / "experiments"
+
+MINUTE: Grid = (136, 32, 32)
+SECONDS_17: Grid = (34, 32, 32)
+"""Tokens of 512p videos of 68 and of 17 seconds: 139,264 and 34,816."""
+
+ABLATION = ["ablations/base.yaml"]
+VARIANTS = ["without_tesa", "without_rms", "zigzag", "mamba", "without_ma", "without_review", "hilbert"]
+DIT = [*ABLATION, "ablations/dit_equal_parameters.yaml"]
+
+
+def adjacency() -> dict[str, Any]:
+    """Fig. 1 of the supplement: the mean over adjacent tokens of their least distance within k layers, in a 32-cube."""
+    layers = [1, 2, 3, 4, 8]
+    # Snake is the zigzag of the supplement's figure: one continuous line, its axes in the order of rotary-major's.
+    scans: dict[str, Scan] = {
+        "rotary-major": RotaryMajor(),
+        "zigzag": Snake(),
+        "hilbert": Hilbert(),
+        "morton": Morton(),
+    }
+    return {
+        "grid": [32, 32, 32],
+        "layers": layers,
+        **{
+            pairs: {name: mean_distances(scan, (32, 32, 32), layers, pairs) for name, scan in scans.items()}
+            for pairs in ("face", "cube")
+        },
+    }
+
+
+def tables() -> dict[str, Any]:
+    """Tables 1 to 4 of the supplement: each printed total against the one that follows from its own columns."""
+    rows = []
+    for suite in ("long", "standard", "custom"):
+        for row in leaderboard(suite):
+            if suite == "custom":
+                made = {"quality_score": custom_quality(row.figures)}
+            elif row.figures["object_class"] is None:  # printed without its semantic figures
+                made = {"quality_score": quality(row.figures)}
+            else:
+                made = totals(row.figures)
+            for name, value in made.items():
+                printed = row.figures[name]
+                if printed is not None:
+                    rows.append(
+                        {"table": row.table, "model": row.model, "total": name, "printed": printed, "made": value}
+                    )
+    return {"rows": rows}
+
+
+def flops() -> dict[str, Any]:
+    """FLOPs of LinGen-4B against DiT-4B by formula, whole models and mixers alone, at the paper's sizes; Eq. 1 to 3."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lingen_kit.mixers import Mamba2
+
+    models = {name: _options(f"paper/{name}_4b.yaml") for name in ("lingen", "dit")}
+    pipelines = {name: on_meta(options) for name, options in models.items()}
+    rows = []
+    for (height, width), frames in product(((16, 16), (32, 32), (32, 56)), (34, 68, 136)):
+        grid = (frames, height, width)
+        denoisers = {name: pipeline.denoiser for name, pipeline in pipelines.items()}
+        latents = tuple(n * patch for n, patch in zip(grid, denoisers["dit"].patch, strict=True))
+        whole = {name: d.flops(latents, 256) for name, d in denoisers.items()}
+        mixer = {name: sum(b.mixer.flops(grid) for b in d.blocks) for name, d in denoisers.items()}
+        rows.append({"grid": list(grid), "tokens": frames * height * width, "whole": whole, "mixer": mixer})
+    with torch.device("meta"):
+        layer, tokens = Mamba2(256, 0, bidirectional=True), torch.empty(1, 4, 16, 16, 256)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        layer.in_proj(tokens), layer.out_proj(torch.empty(1, 1024, layer.inner, device="meta"))
+    d, e, n, k = 256, layer.inner // 256, 1024, layer.conv_size
+    heads, state = layer.heads, layer.groups * layer.state_size
+    equation = (
+        6 * e * n * d**2 + 4 * n * state * d + 2 * heads * n * d
+    )  # Eq. 1: the projections of a bidirectional layer
+    parameters = {name: sum(p.numel() for p in pipeline.denoiser.parameters()) for name, pipeline in pipelines.items()}
+    return {
+        "parameters": parameters,
+        "rows": rows,
+        "projections": {"equation": equation, "counted": counter.get_total_flops(), "conv_size": k},
+    }
+
+
+def schedule() -> dict[str, Any]:
+    """Table 5: what each stage takes on H100s at an assumed rate, and the rate that the paper's days mean."""
+    from lingen_kit.analysis.devices import find_device
+    from lingen_kit.analysis.memory import Activations
+    from lingen_kit.analysis.plan import plan_stage
+    from lingen_kit.commands.plan import read_training
+    from lingen_kit.stages import read_stages
+
+    rows, activations = [], Activations()
+    for stage in read_stages([f"--config={EXPERIMENTS / 'paper/lingen_4b.yaml'}"]) or []:
+        task, training = read_training(stage.words, stage.name, stage.paper_h100_days, gpu=True)
+        planned = plan_stage(task, training, find_device("H100"), mfu=0.4, shards=8, activations=activations)
+        rows.append(
+            {
+                "stage": stage.name,
+                "steps": training.steps,
+                "paper_days": stage.paper_h100_days,
+                "days": planned.gpu_days,
+                "paper_mfu": planned.paper_mfu,
+            }
+        )
+    return {"mfu": 0.4, "rows": rows}
+
+
+@torch.no_grad()
+def scans() -> dict[str, Any]:
+    """What it costs to bring 34,816 tokens into a scan's order and back, in two readings, mean over four layers.
+
+    `alone`: what the scan itself does. `in memory`: until tokens lie one behind the other, as kernels read them.
+    """
+    dim, layers = 128, range(4)
+    x, sequence = torch.randn(1, *SECONDS_17, dim), torch.randn(1, 34 * 32 * 32, dim)
+    kinds: dict[str, Scan] = {"rotary-major": RotaryMajor(), "zigzag": Zigzag(), "hilbert": Hilbert()}
+
+    def alone(scan: Scan) -> None:
+        for layer in layers:
+            scan.unflatten(scan.flatten(x, layer), SECONDS_17, layer)
+
+    def in_memory(scan: Scan) -> None:
+        for layer in layers:
+            scan.flatten(x, layer).contiguous()
+            scan.unflatten(sequence, SECONDS_17, layer).contiguous()
+
+    zigzag = Zigzag()
+    order = [(zigzag.index(SECONDS_17, layer), zigzag.index(SECONDS_17, layer).argsort()) for layer in layers]
+    channels_first = torch.randn(1, 4 * dim, 34 * 32 * 32)
+
+    def as_published() -> None:  # ZigMa indexes the projected tokens, channels first, and the output
+        for index, inverse in order:
+            channels_first[:, :, index].contiguous()
+            sequence[:, inverse, :].contiguous()
+
+    calls: dict[str, Callable[[], object]] = {"zigzag as published": as_published}
+    for name, scan in kinds.items():
+        calls[f"{name} alone"] = lambda scan=scan: alone(scan)
+        calls[f"{name} in memory"] = lambda scan=scan: in_memory(scan)
+    seconds = take_turns(calls, 15)
+    base = {reading: f"rotary-major {reading}" for reading in ("alone", "in memory")}
+    return {
+        "tokens": 34 * 32 * 32,
+        "dim": dim,
+        "seconds": {name: value / len(layers) for name, value in medians(seconds).items()},
+        "ratios": {
+            reading: {name: ratio(seconds, f"{name} {reading}", base[reading]) for name in ("zigzag", "hilbert")}
+            | {"zigzag as published": ratio(seconds, "zigzag as published", base[reading])}
+            for reading in base
+        },
+    }
+
+
+def variants() -> dict[str, Any]:
+    """Table 2 of the paper: latency of a pass at 34,816 tokens with one part changed, beside the default."""
+    calls = {"default": _forward(ABLATION, SECONDS_17)}
+    calls |= {name: _forward([*ABLATION, f"ablations/{name}.yaml"], SECONDS_17) for name in VARIANTS}
+    seconds = take_turns(calls, 5, warmup=1)
+    return {
+        "tokens": 34 * 32 * 32,
+        "seconds": medians(seconds),
+        "ratios": {name: ratio(seconds, name, "default") for name in calls},
+        "paper": {  # seconds of 512p, 17 s: Table 2 of the paper
+            "default": 102,
+            "without_tesa": 94,
+            "without_rms": 99,
+            "zigzag": 144,
+            "mamba": 127,
+            "without_ma": 65,
+            "without_review": 98,
+        },
+    }
+
+
+def lengths() -> dict[str, Any]:
+    """Latency of a pass over the number of tokens: LinGen against DiT of equal parameters, in turns at every length."""
+    rows = []
+    for frames in (1, 2, 4, 9, 17, 34, 68):
+        grid = (frames, 32, 32)
+        calls = {"lingen": _forward(ABLATION, grid), "dit": _forward(DIT, grid)}
+        seconds = take_turns(calls, 5 if frames < 20 else 3, warmup=1)
+        rows.append({"tokens": frames * 1024, **medians(seconds), "ratio": ratio(seconds, "lingen", "dit")})
+        print(rows[-1], flush=True)
+    return {"rows": rows}
+
+
+def sizes() -> dict[str, Any]:
+    """Fig. 9: latency of a pass over the size of the model, at 8,704 tokens."""
+    grid, rows = (34, 16, 16), []
+    for dim, depth in ((32, 2), (64, 4), (128, 4), (192, 6), (256, 8)):
+        changes = [f"--model.denoiser.dim={dim}", f"--model.denoiser.depth={depth}"]
+        made = {"lingen": _point(ABLATION, grid, changes), "dit": _point(DIT, grid, changes)}
+        calls = {name: _call(point, setup) for name, (point, setup) in made.items()}
+        seconds = take_turns(calls, 3, warmup=1)
+        parameters = {name: point.parameters for name, (point, _) in made.items()}
+        rows.append({"dim": dim, "depth": depth, "parameters": parameters, "seconds": medians(seconds)})
+        print(rows[-1], flush=True)
+    return {"tokens": 34 * 16 * 16, "rows": rows}
+
+
+def _options(*files: str, changes: list[str] | None = None) -> dict[str, Any]:
+    return read_config([EXPERIMENTS / file for file in files], changes or [])
+
+
+def _point(files: list[str], grid: Grid, changes: list[str] | None = None) -> tuple[Any, Setup]:
+    options = _options(*files, changes=changes)
+    setup = Setup(threads=torch.get_num_threads(), text_tokens=32)
+    return plan("", "", options, video_of_grid(options, grid), setup), setup
+
+
+def _call(point: Any, setup: Setup) -> Callable[[], object]:
+    torch.manual_seed(0)
+    pipeline = build_pipeline(point.options)
+    pipeline.text_encoder = FixedText(pipeline.text_encoder.dim, setup.text_tokens)
+    return make_call(pipeline, point, setup, point.latents, "forward")
+
+
+def _forward(files: list[str], grid: Grid) -> Callable[[], object]:
+    return _call(*_point(files, grid))
+
+
+PARTS = {part.__name__: part for part in (adjacency, tables, flops, schedule, scans, variants, lengths, sizes)}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    if unknown := [part for part in arguments.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]}; choose out of {', '.join(PARTS)}")
+    torch.set_num_threads(arguments.threads)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in arguments.parts or PARTS:
+        print(name, flush=True)
+        made = {
+            "machine": f"{device_name('cpu')}, {arguments.threads} threads, {platform.system()}",
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "date": date.today().isoformat(),
+        }
+        content = {"made": made, **PARTS[name]()}
+        (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
