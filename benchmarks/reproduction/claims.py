@@ -211,7 +211,10 @@ def _scans(results: Results) -> Claim:
 
 
 def _variants(results: Results) -> Claim:
-    claimed = "512p, 17 s: 102 s; w/o TESA 94, w/o rotary-major 99, with zigzag 144, with Mamba 127, w/o MA branch 65, w/o review 98"
+    claimed = (
+        "512p, 17 s: 102 s; w/o TESA 94, w/o rotary-major 99, with zigzag 144, with Mamba 127, w/o MA branch 65, "
+        "w/o review 98"
+    )
     command, found = f"{MEASURE} variants", results.get("variants")
     if found is None:
         return Claim("main paper, Table 2", claimed, "", "", command, "not measured")
@@ -291,7 +294,8 @@ def _recipe(
             return Claim("supplement, Sec. D, E.3", claimed, "", "", ABLATIONS, "not measured")
         ours, base = rows[name][figure], rows[other][figure]
         clear = _above(ours, base) if better is _above else _above(base, ours)
-        told = f"{figure.rpartition('/')[2].replace('_', ' ')} {ours[0]:.3f} ± {ours[1]:.3f} with, {base[0]:.3f} ± {base[1]:.3f} without"
+        name_of = figure.rpartition("/")[2].replace("_", " ")
+        told = f"{name_of} {ours[0]:.3f} ± {ours[1]:.3f} with, {base[0]:.3f} ± {base[1]:.3f} without"
         verdict: Verdict = "reproduced in shape" if clear else "not reproduced"
         return Claim(
             "supplement, Sec. D, E.3",

@@ -3,7 +3,10 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
+
+from lingen_kit import zoo
 
 _Number = TypeVar("_Number", int, float)
 
@@ -48,6 +51,14 @@ positive = number(int, "whole number, such as 4", least=1)
 workers = number(int, "number of processes; give a whole one, such as 4", least=0)
 seconds = number(float, "number of seconds, such as 120", above=0)
 share = number(float, "share, such as 0.05", least=0, most=1)
+
+
+def model(text: str) -> Path:
+    """The type of an option that is a checkpoint, a folder that `export` wrote, or a model of the zoo."""
+    try:
+        return zoo.find(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def device(name: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lingen_kit.commands.options import device, number, positive, share
+from lingen_kit.commands.options import device, model, number, positive, share
 from lingen_kit.commands.sampling import METADATA, Wish, write_samples
 
 METHODS = ["euler", "heun", "ddim", "dpmpp_2m"]
@@ -60,10 +60,11 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--ckpt",
-        type=Path,
+        type=model,
         required=True,
         metavar="FILE",
-        help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt, or a folder that `export` wrote",
+        help="checkpoint, such as runs/NAME/version_0/checkpoints/last.ckpt, a folder that `export` wrote, or a model "
+        "that comes with the kit, such as zoo:lingen-shapes",
     )
     add("--prompt", action="append", default=[], metavar="TEXT", help="what to show; may be repeated")
     add("--prompts", type=Path, metavar="FILE", help="text file with one prompt a line")

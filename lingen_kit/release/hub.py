@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from lingen_kit import zoo
 from lingen_kit.models.weights import FILE
 from lingen_kit.release.folder import CARD, CONFIG, SHEET
 
@@ -23,7 +24,7 @@ def find(
     """The folder of an exported model; one that is not on this machine is fetched from the hub, through its cache.
 
     Args:
-        name: A folder, or `ORG/NAME` on the hub. A folder needs no connection.
+        name: A folder, a model of the zoo, or `ORG/NAME` on the hub, which alone needs a connection.
         revision: Branch, tag or commit on the hub; the main branch if None.
         cache_dir: Where what is fetched is kept; where `HF_HOME` says if None.
         token: For private models; the one that `hf auth login` stored if None.
@@ -34,6 +35,7 @@ def find(
         FileNotFoundError: If there is no such folder and it is no name on the hub.
         ValueError: If it is a file, or the hub cannot give it.
     """
+    name = zoo.find(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

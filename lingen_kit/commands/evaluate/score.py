@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingen_kit.commands.options import device, number, positive, seconds
+from lingen_kit.commands.options import device, model, number, positive, seconds
 
 if TYPE_CHECKING:
     from eval.run import Item
@@ -98,7 +98,10 @@ def _parser(verb: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--ckpt", type=Path, metavar="FILE", help="checkpoint to sample from, or a folder that `export` wrote"
+        "--ckpt",
+        type=model,
+        metavar="FILE",
+        help="checkpoint to sample from, a folder that `export` wrote, or a model of the zoo, such as zoo:lingen-shapes",
     )
     source.add_argument(
         "--videos", type=Path, metavar="DIR", help="folder of videos, with metadata.jsonl if there is one"
