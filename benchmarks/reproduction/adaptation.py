@@ -2,8 +2,8 @@
 
     python -m benchmarks.reproduction.adaptation runs/search/ablations     # about 8 minutes on one core
 
-Starts from the trained models of the ablation grid: LinGen, and DiT with its parameters, each with every seed. Both go on
-at 64 x 64 pixels, four times the tokens, for a few steps; what counts is how far the validation loss there falls.
+Starts from the trained models of the ablation grid: LinGen, and DiT with its parameters, each with every seed. Both
+go on at 64 x 64 pixels, four times the tokens, for a few steps; what counts is how far the validation loss there falls.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Small trained models that come with the kit: `zoo:lingen-shapes` wherever a checkpoint is asked for.
 
-Each is a folder that `export` wrote, with a card that says how it was trained and what it can do. Imports nothing of ours.
+Each is a folder that `export` wrote, with a card that says how it was trained and what it can do. Imports nothing of
+ours.
 """
 
 from pathlib import Path

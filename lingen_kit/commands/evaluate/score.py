@@ -101,7 +101,7 @@ def _parser(verb: str) -> argparse.ArgumentParser:
         "--ckpt",
         type=model,
         metavar="FILE",
-        help="checkpoint to sample from, a folder that `export` wrote, or a model of the zoo, such as zoo:lingen-shapes",
+        help="checkpoint to sample from, a folder that `export` wrote, or a model of the zoo: zoo:lingen-shapes",
     )
     source.add_argument(
         "--videos", type=Path, metavar="DIR", help="folder of videos, with metadata.jsonl if there is one"
