@@ -5,6 +5,7 @@
 What measures them anew is `benchmarks.reproduction.measure`, and, for what is trained, `adaptation` and the ablations.
 """
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.reproduction.claims import Claim, Results, claims, read_ablations
+from benchmarks.reproduction.claims import GPU, Claim, Results, claims, read_ablations
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "reproduction.md"
 PICTURES = ROOT / "docs" / "images" / "reproduction"
-PARTS = ("adjacency", "tables", "flops", "schedule", "scans", "variants", "lengths", "sizes", "adaptation")
+PARTS = ("adjacency", "tables", "flops", "equations", "schedule", "scans", "variants", "lengths", "sizes", "adaptation")
 
 BLUE, ORANGE, GRAY, INK, GRID = "#0072B2", "#D55E00", "#8A919C", "#333333", "#E3E5E9"
 COLORS = (BLUE, ORANGE, "#009E73", "#CC79A7")
@@ -39,6 +40,8 @@ def read_results(folder: Path = RESULTS) -> Results:
     for part in PARTS:
         path = folder / "reproduction" / f"{part}.json"
         results[part] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    with (folder / GPU / "bench.csv").open(encoding="utf-8", newline="") as file:
+        results["gpu"] = list(csv.DictReader(file))
     rows = read_ablations(folder / "ablations" / "leaderboard.csv")
     made = folder / "ablations" / "made.json"
     if rows is not None:
@@ -97,15 +100,17 @@ def _flops_table(results: Results) -> list[str]:
         "",
         "By formula, a pass of the denoiser with 256 text tokens; 16 frames a second, a patch of 2 x 2 latents.",
         "",
-        "| video | tokens | mixers alone | whole model |",
-        "|---|---|---|---|",
+        "| video | tokens | attention over MA branches | mixers | whole model |",
+        "|---|---|---|---|---|",
     ]
     seconds = {34: 17, 68: 34, 136: 68}
     for row in results["flops"]["rows"]:
         frames, height, width = row["grid"]
         ratios = {what: row[what]["dit"] / row[what]["lingen"] for what in ("mixer", "whole")}
         size = f"{16 * height} x {16 * width}, {seconds[frames]} s"
-        lines.append(f"| {size} | {row['tokens']:,} | {ratios['mixer']:.2f} | {ratios['whole']:.2f} |")
+        branch = row["mixer"]["dit"] / row["ma"]
+        cells = " | ".join(f"{value:.2f}" for value in (branch, ratios["mixer"], ratios["whole"]))
+        lines.append(f"| {size} | {row['tokens']:,} | {cells} |")
     return [*lines, ""]
 
 
@@ -151,8 +156,10 @@ def _adjacency(results: Results, path: Path) -> None:
     for panel, (pairs, title) in zip(
         panels, (("face", "tokens that share a face"), ("cube", "2x2x2 cubes")), strict=True
     ):
-        for color, (name, values) in zip(COLORS, found[pairs].items(), strict=True):
-            panel.plot(found["layers"], values, color=color, marker="o", markersize=4, label=name)
+        for i, (color, (name, values)) in enumerate(zip(COLORS, found[pairs].items(), strict=True)):
+            # Where two curves are one, the first shows as a rim around the second.
+            size = {"linewidth": 4.5, "markersize": 8} if i == 0 else {"linewidth": 1.5, "markersize": 4}
+            panel.plot(found["layers"], values, color=color, marker="o", label=name, **size)
         panel.set(xlabel="layers k", title=title, yscale="log")
     panels[0].set_ylabel("d_k (tokens)")
     panels[1].legend(frameon=False, fontsize=8)
@@ -162,11 +169,18 @@ def _adjacency(results: Results, path: Path) -> None:
 def _flops(results: Results, path: Path) -> None:
     figure, (panel,) = _figure(1, 5.6, 3.4)
     rows = sorted(results["flops"]["rows"], key=lambda row: row["tokens"])
-    for color, (what, label) in zip(COLORS, (("mixer", "mixers alone"), ("whole", "whole model")), strict=False):
-        values = [row[what]["dit"] / row[what]["lingen"] for row in rows]
+    lines = {
+        "attention over MA branches": [row["mixer"]["dit"] / row["ma"] for row in rows],
+        "mixers alone": [row["mixer"]["dit"] / row["mixer"]["lingen"] for row in rows],
+        "whole model": [row["whole"]["dit"] / row["whole"]["lingen"] for row in rows],
+    }
+    for color, (label, values) in zip(COLORS, lines.items(), strict=False):
         panel.plot([row["tokens"] for row in rows], values, color=color, marker="o", markersize=4, label=label)
-    panel.axhline(1, color=GRAY, linewidth=1)
-    panel.set(xscale="log", xlabel="tokens", ylabel="FLOPs, DiT-4B over LinGen-4B")
+    for height, words in ((1, "no saving"), (15, "claimed")):
+        panel.axhline(height, color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
+        panel.annotate(words, (0.99, height), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
+                       textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+    panel.set(xscale="log", yscale="log", xlabel="tokens", ylabel="FLOPs, DiT-4B over LinGen-4B")
     panel.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
