@@ -11,6 +11,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?=
 VENV ?= .venv
 ARGS ?=
+MEASURE ?=
 # Two workers: each pays the imports of torch and lightning once, side by side. 0 runs the tests in one process.
 WORKERS ?= 2
 # `data_resume` and `kills` take minutes, and the other files named data_ are parts of benchmarks/data.py.
@@ -116,6 +117,15 @@ bench: $(VENV)/.installed-bench  ## Run the benchmarks: ratios side by side (BEN
 .PHONY: gpu-report
 gpu-report: $(VENV)/.installed-core  ## On a GPU: compare the kernels, measure LinGen-4B and DiT-4B, write docs/results/
 	@"$(BIN)/python" benchmarks/gpu_report.py $(ARGS)
+
+.PHONY: reproduction
+reproduction: $(VENV)/.installed-test  ## Rebuild docs/reproduction.md from shipped results (MEASURE=1: measure them anew)
+	@if [ -n "$(MEASURE)" ]; then "$(BIN)/python" -m benchmarks.reproduction.measure $(ARGS); fi
+	"$(BIN)/python" -m benchmarks.reproduction.document
+
+.PHONY: docs
+docs: $(VENV)/.installed-test  ## Build the documentation's site in build/site; broken links are errors
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --strict
 
 .PHONY: clean
 clean:  ## Remove caches and build products; runs/ and .venv stay
