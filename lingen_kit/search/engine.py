@@ -95,7 +95,7 @@ class Engine:
     _trouble: list[Exception] = field(default_factory=list)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _measuring: threading.Lock = field(default_factory=threading.Lock)
-    _rejected: list[dict[str, float]] = field(default_factory=list)
+    _rejected: list[Record] = field(default_factory=list)
     _all: threading.Barrier = field(init=False)
 
     def run(self) -> None:
@@ -235,6 +235,7 @@ class Engine:
                     threads=1,
                 )
         except ChildFailed as error:
+            self._rejected.append(record)
             self.study.reject(job, f"it cannot be built: {str(error).removeprefix('ValueError: ')}")
             return False
         record.costs, record.solved = costs.values, costs.solved
@@ -242,7 +243,7 @@ class Engine:
         if out and not record.baseline:  # which the others are compared with, whatever it costs
             low, high = search.constraints[out]
             bound = f"above {high:.4g}" if record.costs[out] > high else f"below {low:.4g}"
-            self._rejected.append(record.costs)
+            self._rejected.append(record)
             self.study.reject(job, f"{out} {record.costs[out]:.4g} is {bound}")
             return False
         record.words = costs.words
@@ -297,23 +298,25 @@ class Engine:
         return last, None
 
     def _check_feasible(self) -> None:
-        """Give up when candidate after candidate misses the constraints.
+        """Give up when candidate after candidate misses the constraints, or cannot be built.
 
         Raises:
             ValueError: Saying which constraint is missed, and by how much.
         """
-        rejected, search = self._rejected, self.study.search
+        rejected, search = list(self._rejected), self.study.search
         if len(rejected) < GIVE_UP:
             return
-        missed = Counter(filter(None, (out_of(search.constraints, costs) for costs in rejected)))
+        missed = Counter(filter(None, (out_of(search.constraints, record.costs) for record in rejected)))
         told = []
         for name, times in missed.most_common():
             low, high = search.constraints[name]
-            values = [costs[name] for costs in rejected if name in costs]
+            values = [record.costs[name] for record in rejected if name in record.costs]
             told.append(
                 f"{name} must be from {low:.4g} to {high:.4g}, and was from {min(values):.4g} to {max(values):.4g}"
                 f" (missed by {times})"
             )
+        unbuilt = [record.reason for record in rejected if not record.costs]
+        told += [f"{len(unbuilt)} cannot be built, such as the last: {unbuilt[-1]}"] if unbuilt else []
         raise ValueError(
             f"none of the last {len(rejected)} candidates meets the constraints, so none was trained: {'; '.join(told)}"
         )

@@ -105,6 +105,13 @@ def test_constraints_that_nothing_meets_are_named(make_study, engine, monkeypatc
     assert begun(study) == []
 
 
+def test_candidates_that_cannot_be_built_end_the_search_too(make_study, engine, monkeypatch) -> None:
+    monkeypatch.setattr("lingen_kit.search.engine.GIVE_UP", 3)
+    space = {"model.width": [13], "model.loss": {"low": 0.0, "high": 1.0}}
+    with pytest.raises(ValueError, match="3 cannot be built, such as the last: it cannot be built: width 13"):
+        engine(make_study(space)).run()
+
+
 def test_a_budget_is_solved_for_the_largest_value_within(make_study, engine: Callable[..., Engine]) -> None:
     study = make_study({"model.loss": [1.0]}, budget={"key": "model.width", "parameters": 100, "step": 8}, trials=1)
     engine(study).run()
