@@ -1,5 +1,6 @@
 """Every shipped YAML says what it is, parses through the real command line and builds."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+EVERY = sorted((ROOT / "experiments").rglob("*.yaml"))
+SEARCHES = [path for path in EVERY if "\nspace:" in path.read_text()]
+EXPERIMENTS = [path for path in EVERY if path not in SEARCHES]
 BASE = ROOT / "experiments" / "quickstart.yaml"
 
 
@@ -33,16 +36,41 @@ def build(monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> Callable[..., torch
     return run
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
-def test_a_shipped_config_explains_itself_and_builds(path: Path, build: Callable) -> None:
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
+def test_a_shipped_config_explains_itself(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("python -m lingen_kit", "Cost:", "Expect:"):
         assert any(word in line for line in header), f"the header lacks {word!r}"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
+def test_a_shipped_config_builds(path: Path, build: Callable) -> None:
     if path.name == "curate.yaml":  # no config of `fit`; tests/data/curation builds what it names
         return
     overlay = any(f"\n{section}:" not in "\n" + path.read_text() for section in ("data", "model"))
-    model = build(*(("--config", BASE) if overlay else ()), "--config", path)
+    named = re.search(rf"--config (experiments/{path.parent.name}/\w+\.yaml) --config \S*{path.name}", path.read_text())
+    base = ROOT / named[1] if named else BASE  # what an overlay of the same folder says that it is stacked on
+    model = build(*(("--config", base) if overlay else ()), "--config", path)
     assert sum(p.numel() for p in model.parameters()) > 100_000
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
+def test_a_shipped_search_varies_options_that_there_are(path: Path, run_dir: Path) -> None:
+    from lingen_kit.commands.search import parse, read
+    from lingen_kit.search.settings import make_search, read_sections
+    from lingen_kit.search.space import word
+
+    (run_dir / "experiments").symlink_to(ROOT / "experiments")
+    search = make_search(read_sections(path))
+    for _, params in search.space.covering():
+        parse(search.base_words() + search.space.words(params))
+    if search.proxy is not None:
+        parse(search.base_words() + [word(key, value) for key, value in search.proxy.overrides.items()])
+    assert search.baseline is not None
+    base, _ = read(search.base_words(), "meta")
+    same, _ = read(search.base_words() + search.space.words(search.baseline), "meta")
+    assert same.state_dict().keys() == base.state_dict().keys()  # the baseline is the base itself
+    assert all(same.state_dict()[name].shape == weight.shape for name, weight in base.state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "billions"), [("dit", 3.36), ("lingen", 4.64)])

@@ -166,7 +166,7 @@ class Engine:
     def _try(self, job: Job, slot: int) -> None:
         record, search = job.record, self.study.search
         self.on_change(record)
-        if not record.words and not self._cost(job):
+        if record.words is None and not self._cost(job):
             self.on_change(record)
             self._check_feasible()
             return
@@ -252,6 +252,7 @@ class Engine:
 
     def _train(self, record: Record, seed: str, slot: int, name: str, extra: Sequence[str] = ()) -> Outcome:
         search = self.study.search
+        assert record.words is not None
         return train(
             self.verbs.fit,
             [*search.base_words(), *record.words, *extra, word("seed_everything", int(seed))],

@@ -48,7 +48,7 @@ def export(study: Study, record: Record, path: Path, dump: Dump, *, as_searched:
         ValueError: If the candidate has no words, as it was never built, or `fit` does not take them any more.
     """
     search = study.search
-    if not record.words:
+    if record.words is None:
         raise ValueError(f"trial {record.number} was never trained: {record.reason}")
     words = search.base_words() if as_searched else [word("config", file) for file in search.base]
     try:

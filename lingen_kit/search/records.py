@@ -30,7 +30,7 @@ class Record:
         state: `rejected` was never trained; `failed` was, and has no result.
         reason: Why it was rejected or failed, or at what step it was pruned.
         baseline: Whether it is the search's baseline.
-        words: What `fit` is given for it, after the base.
+        words: What `fit` is given for it, after the base; None before its costs are told.
         solved: Value of the option that the budget solves for.
         costs: What was known before training.
         results: Last value of every logged figure, by seed.
@@ -45,7 +45,7 @@ class Record:
     state: State = "running"
     reason: str = ""
     baseline: bool = False
-    words: list[str] = field(default_factory=list)
+    words: list[str] | None = None
     solved: int | None = None
     costs: dict[str, float] = field(default_factory=dict)
     results: dict[str, dict[str, float]] = field(default_factory=dict)
