@@ -196,7 +196,7 @@ def _lengths(results: Results) -> Claim:
         f"latency grows as tokens^{a:.2f} against tokens^{b:.2f} from 4,096 tokens on; {below}, "
         f"{last['dit'] / last['lingen']:.1f}x at "
         f"{last['tokens']:,}",
-        f"a pair of 0.7 million parameters, {found['made']['machine']}",
+        f"a pair of 0.7 million parameters, {found['made']['machine']}, {found['clock']}",
         command,
         "reproduced in shape" if linear else "not reproduced",
         "lengths.png",
@@ -276,13 +276,17 @@ def _sizes(results: Results) -> Claim:
         more = last["parameters"][name] - first["parameters"][name]
         return (last["seconds"][name] - first["seconds"][name]) / more * 1e6
 
+    def exponent(name: str) -> float:
+        return fit_power_law([(row["parameters"][name], row["seconds"][name]) for row in found["rows"]]).exponent
+
     lingen, dit = slope("lingen"), slope("dit")
     return Claim(
         "supplement, Fig. 9",
         claimed,
-        f"{lingen:.2f} s more for a million parameters more, against {dit:.2f} s, at {found['tokens']:,} tokens",
+        f"{lingen:.2f} s more for a million parameters more, against {dit:.2f} s, at {found['tokens']:,} tokens; as a "
+        f"power of the parameters, {exponent('lingen'):.2f} against {exponent('dit'):.2f}",
         f"{first['parameters']['lingen'] / 1e6:.1f} to {last['parameters']['lingen'] / 1e6:.1f} million parameters, "
-        f"{found['made']['machine']}",
+        f"{found['made']['machine']}, {found['clock']}",
         command,
         "reproduced in shape" if lingen < dit else "not reproduced",
         "sizes.png",

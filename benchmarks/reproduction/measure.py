@@ -304,7 +304,7 @@ def sizes() -> dict[str, Any]:
 
 
 def _clock() -> tuple[Callable[[], float], str]:
-    """What lasts for minutes is timed by the processor's own time where one thread works: others may take their turns."""
+    """The processor's own time where one thread works: over minutes others take their turns on the core."""
     if torch.get_num_threads() == 1:
         return time.process_time, "processor time of one thread"
     return time.perf_counter, "wall clock"

@@ -302,8 +302,8 @@ class Space:
         return complete
 
     def words(self, params: Params) -> list[str]:
-        """What `fit` is given for a candidate: config files first, then options in the order of the space."""
-        words = [w for d in self.dimensions if _holds(d, params) for w in d.words(params)]
+        """What `fit` is given for a candidate, or a part of one: config files, then options in the space's order."""
+        words = [w for d in self.dimensions if set(d.names()) <= params.keys() for w in d.words(params)]
         files = [w for w in words if w.startswith(f"--{CONFIG}=")]
         return files + [w for w in words if not w.startswith(f"--{CONFIG}=")]
 
@@ -342,18 +342,19 @@ class Space:
         return near
 
     def covering(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Candidates that hold every label, and both ends of every range, at least once; with the name of each."""
+        """Every label, and both ends of every range, alone with what it depends on; with the name of each."""
         for dimension in self.dimensions:
             for value in dimension.ends():
-                params: dict[str, Any] = {}
-                for other in self.dimensions:
-                    if other is dimension:
-                        params |= value
-                    elif isinstance(other, Choice) and other.name in dimension.when:
-                        params[other.name] = dimension.when[other.name][0]
-                    elif _holds(other, params):
-                        params |= next(iter(other.ends()))
-                yield ", ".join(f"{name} {label}" for name, label in value.items()), params
+                name = ", ".join(f"{name} {label}" for name, label in value.items())
+                yield name, self._needed(dimension) | value
+
+    def _needed(self, dimension: Dimension) -> dict[str, Any]:
+        """Choices that a dimension depends on, and those that these depend on."""
+        needed: dict[str, Any] = {}
+        for other in self.dimensions:
+            if other.name in dimension.when:
+                needed |= self._needed(other) | {other.name: dimension.when[other.name][0]}
+        return needed
 
     def size(self) -> float:
         """How many candidates there are; infinite if a number has no step."""

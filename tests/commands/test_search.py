@@ -45,7 +45,7 @@ def test_a_search_ends_with_a_report_and_a_config_that_fit_trains(
     search.main("search", ["--config", "tiny.yaml", "--workers", "1", "--threads", "1"])
     told = capsys.readouterr().out
     study = folder / "runs" / "search" / "tiny"
-    rows = list(csv.DictReader((study / "leaderboard.csv").open()))
+    rows = list(csv.DictReader((study / "leaderboard.csv").read_text().splitlines()))
     assert {row["mixer"]: row["state"] for row in rows} == {
         "lingen": "baseline",
         "dit": "complete",
@@ -73,7 +73,7 @@ def test_a_search_ends_with_a_report_and_a_config_that_fit_trains(
     with pytest.raises(FileExistsError, match="go on with it by `search resume"):
         search.main("search", ["--config", "tiny.yaml"])
     search.main("search", ["resume", str(study)])  # nothing is left
-    assert len(list(csv.DictReader((study / "leaderboard.csv").open()))) == 4
+    assert len(list(csv.DictReader((study / "leaderboard.csv").read_text().splitlines()))) == 4
 
 
 @pytest.mark.parametrize(

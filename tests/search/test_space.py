@@ -52,13 +52,14 @@ def test_a_range_without_steps_has_no_end() -> None:
         list(space.all())
 
 
-def test_covering_holds_every_label_and_only_whole_candidates() -> None:
+def test_covering_holds_every_label_with_what_it_depends_on() -> None:
     space = Space.read(SPACE)
-    covering = [params for _, params in space.covering()]
-    for params in covering:
-        assert space.check(params) == params
-    labels = {(name, value) for params in covering for name, value in params.items()}
-    assert {("mixer", m) for m in ("lingen", "dit", "file")} | {("model.window", "2x4x4"), ("layers[1]", "b")} <= labels
+    covering = dict(space.covering())
+    assert covering["model.depth 2"] == {"model.depth": "2"}
+    assert covering["model.window 2x4x4"] == {"mixer": "lingen", "model.window": "2x4x4"}
+    assert {"mixer lingen", "mixer dit", "mixer file", "model.lr 0.001", "model.lr 0.01"} <= covering.keys()
+    assert space.words(covering["model.window 2x4x4"]) == ["--model.window=[2, 4, 4]"]
+    assert len(covering) == 3 + 2 + 2 + 2 + 2
 
 
 @pytest.mark.parametrize(
