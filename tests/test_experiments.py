@@ -58,17 +58,15 @@ def test_a_shipped_config_builds(path: Path, build: Callable) -> None:
 def test_a_shipped_search_varies_options_that_there_are(path: Path, run_dir: Path) -> None:
     from lingen_kit.commands.search import parse, read
     from lingen_kit.search.settings import make_search, read_sections
-    from lingen_kit.search.space import word
 
     (run_dir / "experiments").symlink_to(ROOT / "experiments")
     search = make_search(read_sections(path))
     for _, params in search.space.covering():
-        parse(search.base_words() + search.space.words(params))
-    if search.proxy is not None:
-        parse(search.base_words() + [word(key, value) for key, value in search.proxy.overrides.items()])
+        parse(search.line(search.space.words(params)))
+    parse(search.line(longer=True))
     assert search.baseline is not None
-    base, _ = read(search.base_words(), "meta")
-    same, _ = read(search.base_words() + search.space.words(search.baseline), "meta")
+    base, _ = read(search.line(), "meta")
+    same, _ = read(search.line(search.space.words(search.baseline)), "meta")
     assert same.state_dict().keys() == base.state_dict().keys()  # the baseline is the base itself
     assert all(same.state_dict()[name].shape == weight.shape for name, weight in base.state_dict().items())
 

@@ -37,7 +37,7 @@ class Costs(NamedTuple):
 
     Attributes:
         values: By name, see `settings.COSTS`.
-        words: What `fit` is given, the option that was solved for included.
+        words: What `fit` is given, with the option that was solved for.
         solved: The value of that option; None if there is none.
     """
 
@@ -58,8 +58,8 @@ def costs_of(
 
     Args:
         read: Reads the words of `fit`.
-        base: The words of the base.
-        words: The words of the candidate, which come after them.
+        base: What `fit` is given for the base.
+        words: What it is given for the candidate.
         wanted: Costs to tell.
         budget: What to solve for.
         bounds: Least and greatest value of some of them; a candidate that is out by what can be counted is not timed.
@@ -69,9 +69,9 @@ def costs_of(
     """
     words, solved = list(words), None
     if budget is not None:
-        solved = _solve(read, [*base, *words], budget)
+        solved = _solve(read, words, budget)
         words.append(word(budget.key, solved))
-    task, training = read([*base, *words], "meta")
+    task, training = read(words, "meta")
     values = _counted(task)
     counted = Costs(values, words, solved)
     if bounds and out_of(bounds, counted.values):
@@ -80,7 +80,7 @@ def costs_of(
         step = replace(training, devices=1)
         values["memory"] = plan_stage(task, step, DEVICES["H100"], text_tokens=TEXT_TOKENS).memory.total
     if {"latency", "relative_latency"} & set(wanted):
-        calls = {"candidate": _forward(read([*base, *words], "cpu")[0]), "base": _forward(read(list(base), "cpu")[0])}
+        calls = {"candidate": _forward(read(words, "cpu")[0]), "base": _forward(read(list(base), "cpu")[0])}
         seconds = take_turns(calls, _REPEATS)
         values["latency"] = medians(seconds)["candidate"]
         values["relative_latency"] = ratio(seconds, "candidate", "base")

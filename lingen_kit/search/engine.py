@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -47,17 +47,17 @@ def check_words(search: Search, verbs: Verbs) -> None:
     Raises:
         ValueError: Naming what is wrong.
     """
-    base = search.base_words()
+    base = search.line()
     named = [("base and overrides", base)]
-    named += [(f"space: {name}", base + search.space.words(params)) for name, params in search.space.covering()]
+    named += [(f"space: {name}", search.line(search.space.words(part))) for name, part in search.space.covering()]
     if search.budget is not None:
         named.append(("budget", [*base, word(search.budget.key, search.budget.step)]))
     if search.proxy is not None:
-        named.append(("proxy", base + [word(key, value) for key, value in search.proxy.overrides.items()]))
+        named.append(("proxy", search.line(longer=True)))
     try:
         wrong = in_child(_first_wrong, verbs.parse, named, threads=1)
         if wrong is None and search.costs:
-            in_child(costs_of, verbs.read, base, [], search.costs, threads=1)
+            in_child(costs_of, verbs.read, base, base, search.costs, threads=1)
     except ChildFailed as error:
         raise ValueError(f"base and overrides: {str(error).removeprefix('ValueError: ')}") from error
     if wrong is not None:
@@ -202,9 +202,8 @@ class Engine:
         for seed in map(str, proxy.seeds):
             if seed in record.longer:
                 continue
-            extra = [word(key, value) for key, value in proxy.overrides.items()]
             name = f"longer_seed_{seed}"
-            outcome = self._train(record, seed, slot, name, extra)
+            outcome = self._train(record, seed, slot, name, longer=True)
             if outcome.state == "stopped":
                 break
             last, reason = self._last_figures(record, name)
@@ -227,8 +226,8 @@ class Engine:
                 costs = in_child(
                     costs_of,
                     self.verbs.read,
-                    search.base_words(),
-                    words,
+                    search.line(),
+                    search.line(words),
                     search.costs,
                     search.budget,
                     {} if record.baseline else search.constraints,
@@ -246,22 +245,23 @@ class Engine:
             self._rejected.append(record)
             self.study.reject(job, f"{out} {record.costs[out]:.4g} is {bound}")
             return False
-        record.words = costs.words
+        solved = [word(search.budget.key, costs.solved)] if search.budget else []
+        record.words = [*words, *solved]
         self.study.keep(record)
         return True
 
-    def _train(self, record: Record, seed: str, slot: int, name: str, extra: Sequence[str] = ()) -> Outcome:
+    def _train(self, record: Record, seed: str, slot: int, name: str, *, longer: bool = False) -> Outcome:
         search = self.study.search
         assert record.words is not None
         return train(
             self.verbs.fit,
-            [*search.base_words(), *record.words, *extra, word("seed_everything", int(seed))],
+            [*search.line(record.words, longer=longer), word("seed_everything", int(seed))],
             folder_of(self.study.folder, record.number),
             name,
             threads=self.threads,
             slot=slot,
-            minutes=None if extra else search.time_limit,
-            watch=self._watch(record, seed) if not extra else lambda metrics: None,
+            minutes=None if longer else search.time_limit,
+            watch=self._watch(record, seed) if not longer else lambda metrics: None,
             stop=self.stopping.is_set,
         )
 

@@ -1,6 +1,7 @@
 """A candidate as a config that `fit` trains as it is."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lingen_kit.analysis.measure import ChildFailed, in_child
@@ -8,7 +9,7 @@ from lingen_kit.files import replacing
 from lingen_kit.search.progress import figure
 from lingen_kit.search.records import Record, best
 from lingen_kit.search.settings import Search
-from lingen_kit.search.space import describe, word
+from lingen_kit.search.space import describe
 from lingen_kit.search.study import Study
 
 Dump = Callable[[list[str]], str]
@@ -50,9 +51,9 @@ def export(study: Study, record: Record, path: Path, dump: Dump, *, as_searched:
     search = study.search
     if record.words is None:
         raise ValueError(f"trial {record.number} was never trained: {record.reason}")
-    words = search.base_words() if as_searched else [word("config", file) for file in search.base]
+    setting = search if as_searched else replace(search, overrides={})
     try:
-        content = in_child(dump, [*words, *record.words], threads=1)
+        content = in_child(dump, setting.line(record.words), threads=1)
     except ChildFailed as error:
         raise ValueError(f"trial {record.number} cannot be written: {error}") from error
     with replacing(path) as beside:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from lingen_kit.search.proxy import Agreement, Pair
 from lingen_kit.search.records import Record, pareto
 from lingen_kit.search.settings import Direction, Search
-from lingen_kit.search.space import Choice, Dimension, Pattern
+from lingen_kit.search.space import Choice, Dimension, Pattern, short_names
 from lingen_kit.search.study import distributions
 
 _BLUE, _ORANGE, _GREEN, _GRAY, _INK, _GRID = "#0072B2", "#D55E00", "#009E73", "#B8BDC6", "#333333", "#E3E5E9"
@@ -134,8 +135,11 @@ def plot_parallel(records: Sequence[Record], search: Search, path: Path) -> None
         record, shade = done[place], goodness[place]
         points = [(i, _height(d, record.params[n], n)) for i, (n, d) in enumerate(axes) if n in record.params]
         points.append((len(axes), (values[place] - values.min()) / span))
-        xs, ys = zip(*points, strict=True)
-        panel.plot(xs, ys, color=colors(float(shade)), alpha=0.35 + 0.6 * shade, linewidth=1 + 1.6 * shade)
+        look = {"color": colors(float(shade)), "alpha": 0.35 + 0.6 * shade}
+        for (x, y), (further, height) in pairwise(points):
+            beside = further == x + 1  # else the candidate has no part in the choices between
+            width, style = (1 + 1.6 * shade, "-") if beside else (0.7, ":")
+            panel.plot((x, further), (y, height), linewidth=width, linestyle=style, **look)
     for i, (_, dimension) in enumerate(axes):
         panel.axvline(i, color=_GRAY, linewidth=0.8, zorder=0)
         for text, height in _ticks(dimension):
@@ -144,7 +148,7 @@ def plot_parallel(records: Sequence[Record], search: Search, path: Path) -> None
     for height, value in ((0, values.min()), (1, values.max())):
         place = (len(axes), height)
         panel.annotate(f"{value:.3g}", place, (4, 0), textcoords="offset points", fontsize=8, va="center", color=_INK)
-    labels = [_tail(n) for n, _ in axes] + [_tail(name)]
+    labels = [*short_names([n for n, _ in axes]).values(), _tail(name)]
     panel.set_xticks(range(len(labels)), labels, rotation=20, ha="right", fontsize=8)
     panel.set_yticks([])
     panel.set_xlim(-0.2, len(axes) + 0.5)

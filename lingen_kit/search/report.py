@@ -13,6 +13,7 @@ from lingen_kit.search.progress import figure
 from lingen_kit.search.proxy import pairs, verdict
 from lingen_kit.search.records import Record, best, best_first, folder_of, pareto
 from lingen_kit.search.settings import Search
+from lingen_kit.search.space import short_names
 from lingen_kit.search.study import Study
 from lingen_kit.search.training import run_folder
 
@@ -160,7 +161,7 @@ def _image(path: Path, title: str) -> str:
 def _table(records: Sequence[Record], search: Search) -> str:
     names = [name for dimension in search.space.dimensions for name in dimension.names()]
     costs = [cost for cost in search.costs if cost not in search.objectives]
-    titles = ["trial", "state", *search.objectives, *costs, *(name.rpartition(".")[2] for name in names)]
+    titles = ["trial", "state", *search.objectives, *costs, *short_names(names).values()]
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     rows = []
     ranked = best_first(records, search.objectives)

@@ -9,14 +9,14 @@ trials: 20
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from lingen_kit.search.space import Range, Space, label_of, word
+from lingen_kit.search.space import CONFIG, Range, Space, label_of, word
 
 COSTS = ("parameters", "flops", "memory", "latency", "relative_latency")
 """What is known of a candidate before it is trained: parameters of all that is trained; FLOPs of a forward pass over
@@ -122,11 +122,17 @@ class Search:
         """Objectives that `fit` logs."""
         return [name for name in self.objectives if name not in COSTS]
 
-    def base_words(self) -> list[str]:
-        """What `fit` is given for the base, in the cheap setting."""
-        return [word("config", file) for file in self.base] + [
-            word(key, value) for key, value in self.overrides.items()
-        ]
+    def line(self, candidate: Sequence[str] = (), longer: bool = False) -> list[str]:
+        """What `fit` is given: files first, so that the cheap setting holds whatever the file of a candidate says.
+
+        Args:
+            candidate: Words of a candidate; those of the base alone if there are none.
+            longer: For the longer training that puts the cheap setting to the test.
+        """
+        files = [word(CONFIG, file) for file in self.base] + [w for w in candidate if w.startswith(f"--{CONFIG}=")]
+        setting = self.overrides | (self.proxy.overrides if longer and self.proxy else {})
+        flags = [word(key, value) for key, value in setting.items()]
+        return files + flags + [w for w in candidate if not w.startswith(f"--{CONFIG}=")]
 
 
 def read_sections(path: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Protocol
@@ -390,6 +390,18 @@ def same(params: Params) -> str:
 def describe(params: Params) -> str:
     """A candidate in a line: names without the modules before them."""
     return ", ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in params.items())
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """As little of the end of each name as tells it from the others: `ma.scan` and `mixer.scan`, but `depth`."""
+    short = {}
+    for name in names:
+        parts = name.split(".")
+        tails = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        short[name] = next(
+            (t for t in tails if sum(other.endswith(f".{t}") or other == t for other in names) == 1), name
+        )
+    return short
 
 
 def _short(value: Any) -> str:

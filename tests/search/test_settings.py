@@ -15,7 +15,7 @@ MINIMAL: dict[str, Any] = {
 
 def test_the_least_that_a_search_needs() -> None:
     search = make_search(MINIMAL)
-    assert search.base_words() == ["--config=base.yaml"]
+    assert search.line() == ["--config=base.yaml"]
     assert search.costs == ["parameters", "flops"]
     assert search.seeds == [0]
 
@@ -65,3 +65,11 @@ def test_numbers_are_those_of_fit_and_errors_name_the_file(tmp_path: Path) -> No
         read_sections(path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_sections(tmp_path / "nowhere.yaml")
+
+
+def test_files_come_first_so_that_the_cheap_setting_holds() -> None:
+    keys = {"overrides": {"trainer.max_steps": 3}, "proxy": {"overrides": {"trainer.max_steps": 9}, "top": 3}}
+    search = make_search({**MINIMAL, **keys})
+    words = ["--config=x.yaml", "--model.depth=2"]
+    assert search.line(words) == ["--config=base.yaml", "--config=x.yaml", "--trainer.max_steps=3", "--model.depth=2"]
+    assert search.line(words, longer=True)[2] == "--trainer.max_steps=9"

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lingen_kit.search.space import Drawn, Space, describe, same
+from lingen_kit.search.space import Drawn, Space, describe, same, short_names
 
 SPACE = {
     "mixer": {"choices": {"lingen": {}, "dit": {"model.mixer": "a.Attention"}, "file": {"config": "x.yaml"}}},
@@ -125,3 +125,8 @@ def test_a_neighbour_is_whole_and_differs_in_one_dimension_and_in_what_depends_o
             {"layers[0]", "layers[1]"},
         ]
         assert any(changed <= names for names in allowed)
+
+
+def test_short_names_tell_names_apart() -> None:
+    names = ["mixer", "model.mixer.ma.scan", "model.mixer.scan", "model.depth"]
+    assert list(short_names(names).values()) == ["mixer", "ma.scan", "mixer.scan", "depth"]
