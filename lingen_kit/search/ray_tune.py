@@ -92,9 +92,9 @@ def _tune(
             verbose=1,
         ),
     )
-    for result in tuner.fit():
-        if result.error:
-            raise ValueError(_told(result.error))
+    errors = tuner.fit().errors
+    if errors:
+        raise ValueError(_told(errors[0]))
 
 
 def _candidate(config: dict[str, Any], fixed: dict[str, Any]) -> None:

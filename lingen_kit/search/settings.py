@@ -22,6 +22,9 @@ COSTS = ("parameters", "flops", "memory", "latency", "relative_latency")
 """What is known of a candidate before it is trained: parameters of all that is trained; FLOPs of a forward pass over
 one video; bytes of a training step; seconds of a forward pass, and the same as a multiple of the base's."""
 
+BUDGETED: tuple[Literal["parameters", "flops"], ...] = ("parameters", "flops")
+"""Costs that an option can be solved for."""
+
 EXHAUSTIVE = "exhaustive"
 Direction = Literal["minimize", "maximize"]
 DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
@@ -169,7 +172,7 @@ class _Loader(yaml.SafeLoader):
     """Takes 1e-3 and 2.0e6 for numbers, as `fit` does; YAML 1.1 wants 1.0e-3 and 2.0e+6."""
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
 )
 
@@ -310,7 +313,7 @@ def _read_budget(section: Any) -> Budget | None:
         return None
     if not isinstance(section, dict) or "key" not in section:
         raise ValueError(f"budget {section!r} must hold key (an option of fit) and parameters or flops")
-    costs = [cost for cost in ("parameters", "flops") if cost in section]
+    costs = [cost for cost in BUDGETED if cost in section]
     unknown = set(section) - {"key", "parameters", "flops", "step", "high"}
     if len(costs) != 1 or unknown:
         wrong = f"{sorted(unknown)[0]} is unknown" if unknown else "one of parameters and flops must be given"
