@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from lingen_kit.files import replacing
 from lingen_kit.page import data_uri, escape, page, write
 from lingen_kit.search import plots
@@ -16,6 +18,8 @@ from lingen_kit.search.settings import Search
 from lingen_kit.search.space import short_names
 from lingen_kit.search.study import Study
 from lingen_kit.search.training import run_folder
+
+_WIDE = 1300  # pixels of a picture
 
 LEADERBOARD = "leaderboard.csv"
 PAGE = "report.html"
@@ -154,8 +158,11 @@ def _proxy(records: Sequence[Record], search: Search, folder: Path, pictures: di
 
 
 def _image(path: Path, title: str) -> str:
-    uri = data_uri(path.read_bytes(), "image/png")
-    return f'<div class="scroll"><img src="{uri}" alt="{escape(title)}" style="max-width:100%;min-width:20rem"></div>'
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        wide = image.width > _WIDE  # its labels would be too small to read: it is scrolled instead
+    style = f"width:{_WIDE}px" if wide else "max-width:100%;min-width:20rem"
+    return f'<div class="scroll"><img src="{data_uri(data, "image/png")}" alt="{escape(title)}" style="{style}"></div>'
 
 
 def _table(records: Sequence[Record], search: Search) -> str:

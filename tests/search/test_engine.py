@@ -1,6 +1,7 @@
 """Studies of trainings that end at once: what is tried, what becomes of what fails, what survives a kill."""
 
 import json
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 
 from lingen_kit.search.engine import Engine, check_words
 from lingen_kit.search.pruning import hopeless
@@ -207,6 +209,20 @@ def test_a_damaged_database_is_named_with_the_way_out(make_study, storage: str) 
     database.write_bytes(b"no database at all" * 100 + b"\n" + b"{}\n")
     with pytest.raises(ValueError, match=r"the database of .* is damaged .*move the database away"):
         Study(study.folder)
+
+
+def test_a_locked_database_is_named(make_study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(LOSSES)
+    monkeypatch.setattr("lingen_kit.search.study._LOCKED", 0.2)
+    other = sqlite3.connect(study.folder / "study.db")
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(ValueError, match=r"the database of .* is locked by another process: end it, and resume"):
+            Study(study.folder).next()
+    finally:
+        other.close()
+    with FileLock(study.folder / "lock"), pytest.raises(ValueError, match=r"lock has been held by another process"):
+        study.next()
 
 
 def test_a_changed_base_is_refused(make_study, tmp_path: Path) -> None:
