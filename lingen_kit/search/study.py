@@ -90,17 +90,18 @@ class Study:
 
         Raises:
             FileExistsError: If it exists.
+            FileNotFoundError: If a config file that candidates stand on does not exist.
             ValueError: If a key or value of `sections` is wrong.
         """
         search = make_search(sections)
         check_classes(search)
+        files = {str(file): _digest(file) for file in _files(search)}
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             raise FileExistsError(
                 f"{folder} exists: go on with it by `search resume {folder}`, or name another study with --name"
             ) from None
-        files = {str(file): _digest(file) for file in _files(search)}
         with replacing(folder / SETTINGS) as beside:
             beside.write_text(yaml.safe_dump({"search": sections, "files": files}, sort_keys=False), encoding="utf-8")
         return cls(folder)

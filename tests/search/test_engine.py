@@ -238,6 +238,9 @@ def test_a_study_is_begun_once(make_study) -> None:
         make_study(LOSSES)
     with pytest.raises(FileNotFoundError, match="holds no study"):
         Study(Path("nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"config nowhere\.yaml does not exist"):
+        make_study(LOSSES, base="nowhere.yaml", name="another")
+    make_study(LOSSES, name="another")  # nothing was left of the one that could not begin
 
 
 @pytest.mark.parametrize(
