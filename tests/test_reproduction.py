@@ -139,6 +139,15 @@ def test_growth_must_be_linear_and_quadratic(lingen: float, dit: float, verdict:
     )
     assert found.verdict == verdict
     assert f"tokens^{lingen:.2f}" in found.measured
+    assert "faster from 16,384 tokens on" in found.measured
+
+
+def test_linear_growth_is_not_enough_where_dit_stays_the_faster_one() -> None:
+    rows = [{"tokens": n, "lingen": n * 1.0, "dit": n**2 * 1e-6} for n in (1024, 4096, 16384, 65536)]
+    found = judge(
+        "_lengths", lambda results: results.update(lengths={"rows": rows, "clock": "", "made": {"machine": "x"}})
+    )
+    assert found.verdict == "not reproduced"
 
 
 @pytest.mark.parametrize(
