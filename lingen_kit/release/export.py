@@ -5,6 +5,7 @@ from typing import Literal
 
 from lingen_kit.release.card import model_card
 from lingen_kit.release.folder import Release, about, check_target, write_release
+from lingen_kit.release.options import without_folders
 from lingen_kit.release.run import read_sheet, run_folder
 from lingen_kit.release.source import Source, read_source
 
@@ -45,6 +46,7 @@ def export(
         weights="ema" if source.average else "raw",
         dtype=dtype,
         step=source.step,
+        data=without_folders(source.training.get("data")),
     )
     card = model_card(folder.absolute().name, source, dtype=dtype, license=license, run=run)
     sheet = read_sheet(run, source.step) if run is not None else None

@@ -42,8 +42,10 @@ class Release(NamedTuple):
     sheet: bytes | None
 
 
-def about(class_path: str, init_args: dict[str, Any], *, weights: str, dtype: str, step: int) -> dict[str, Any]:
-    """Content of `config.json`."""
+def about(
+    class_path: str, init_args: dict[str, Any], *, weights: str, dtype: str, step: int, data: Any = None
+) -> dict[str, Any]:
+    """Content of `config.json`; `data` is what the training config says of the data, without its folders."""
     return {
         "format_version": FORMAT,
         "lingen_kit_version": __version__,
@@ -52,6 +54,7 @@ def about(class_path: str, init_args: dict[str, Any], *, weights: str, dtype: st
         "weights": weights,
         "dtype": dtype,
         "step": step,
+        "data": data,
     }
 
 

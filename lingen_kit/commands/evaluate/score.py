@@ -226,10 +226,12 @@ def _grammar(ckpt: Path) -> dict[str, Any]:
     import yaml
 
     from lingen_kit.checkpoint import CONFIG_KEY, read_checkpoint
+    from lingen_kit.release.folder import read_release
 
     if ckpt.is_dir():
-        return {}
-    data = yaml.safe_load(read_checkpoint(ckpt)[CONFIG_KEY]).get("data") or {}
+        data = read_release(ckpt).config.get("data") or {}  # folders of older exports do not say
+    else:
+        data = yaml.safe_load(read_checkpoint(ckpt)[CONFIG_KEY]).get("data") or {}
     if data.get("class_path") != "lingen_kit.data.MovingShapes":
         return {}
     return dict(data.get("init_args", {}))
