@@ -35,7 +35,8 @@ def find(
         FileNotFoundError: If there is no such folder and it is no name on the hub.
         ValueError: If it is a file, or the hub cannot give it.
     """
-    name = zoo.find(name)
+    if str(name).startswith(zoo.PREFIX):
+        return zoo.find(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
