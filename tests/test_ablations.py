@@ -27,7 +27,8 @@ CHANGES = {
     "linear_attention": {MIXER},
     "hybrid_linear": {MIXER},
     "hybrid_lingen": {MIXER},
-    "hybrid_images": set(),
+    "single_frames": {"denoiser.init_args.patch", "frames"},
+    "hybrid_images": {"denoiser.init_args.patch", "frames"},
     "mixed_world": set(),
 }
 

@@ -427,7 +427,7 @@ _CLAIMS: list[Callable[[Results], Claim]] = [
     _adaptation,
     _recipe(
         "hybrid_images",
-        "lingen",
+        "single_frames",
         "images among the videos improve consistency",
         "shapebench/subject_consistency",
         _above,
