@@ -53,7 +53,7 @@ def test_a_changed_result_file_changes_the_page(tmp_path: Path) -> None:
 
 def test_what_is_not_measured_is_not_judged() -> None:
     parts = {"_lengths": "lengths", "_scans": "scans", "_variants": "variants", "_sizes": "sizes"}
-    parts |= {"_adaptation": "adaptation", "_ablation": "ablations"}
+    parts |= {"_adaptation": "adaptation", "_ablation": "ablations", "_zigzag_loss": "ablations"}
     for make, part in parts.items():
         found = judge(make, lambda results, part=part: results.update({part: None}))
         assert (found.verdict, found.measured) == ("not measured", "")
@@ -194,15 +194,16 @@ def test_variants_are_judged_by_the_papers_ratios_and_order() -> None:
 def test_a_difference_counts_from_two_standard_errors_on() -> None:
     loss = {"lingen": 1.0, "without_tesa": 1.1, "without_rms": 1.1, "without_both": 1.5, "zigzag": 1.01}
 
-    def verdict(**changed: float) -> str:
+    def verdict(claim: str, **changed: float) -> str:
         rows = {
             name: {"validation/loss": (value, 0.05), "seeds": 3, "on": "x"} for name, value in (loss | changed).items()
         }
-        return judge("_ablation", lambda results: results.update(ablations=rows)).verdict
+        return judge(claim, lambda results: results.update(ablations=rows)).verdict
 
-    assert verdict() == "reproduced in shape"
-    assert verdict(without_both=1.2) == "not reproduced"
-    assert verdict(zigzag=1.2) == "not reproduced"
+    assert verdict("_ablation") == "reproduced in shape"
+    assert verdict("_ablation", without_both=1.2) == "not reproduced"
+    assert verdict("_zigzag_loss") == "reproduced in shape"
+    assert verdict("_zigzag_loss", zigzag=1.2) == verdict("_zigzag_loss", zigzag=0.8) == "not reproduced"
 
 
 @pytest.mark.parametrize(
