@@ -50,7 +50,7 @@ def test_a_shipped_config_builds(path: Path, build: Callable) -> None:
     overlay = any(f"\n{section}:" not in "\n" + path.read_text() for section in ("data", "model"))
     named = re.search(rf"--config (experiments/{path.parent.name}/\w+\.yaml) --config \S*{path.name}", path.read_text())
     base = ROOT / named[1] if named else BASE  # what an overlay of the same folder says that it is stacked on
-    model = build(*(("--config", base) if overlay else ()), "--config", path)
+    model = build(*(("--config", base) if overlay or named else ()), "--config", path)
     assert sum(p.numel() for p in model.parameters()) > 100_000
 
 
