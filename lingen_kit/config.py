@@ -138,8 +138,17 @@ def _encoders(autoencoder: Autoencoder | None = None, text_encoder: TextEncoder 
     return Encoders(autoencoder or PixelSpace(), text_encoder or WordEncoder())
 
 
-def read_sections(path: Path) -> dict[str, Any]:
+def read_sections(
+    path: Path,
+    needs: str = "the key model, as experiments/quickstart.yaml is",
+    loader: type[yaml.SafeLoader] = yaml.SafeLoader,
+) -> dict[str, Any]:
     """The sections of a config file: model, data, trainer and so on.
+
+    Args:
+        path: The file.
+        needs: What a mapping must have, for the message about a file that is none.
+        loader: What takes its words for values.
 
     Raises:
         FileNotFoundError: If it does not exist.
@@ -148,11 +157,11 @@ def read_sections(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"config {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(sections, dict):
-        raise ValueError(f"config {path} must be a mapping with the key model, as experiments/quickstart.yaml is")
+        raise ValueError(f"config {path} must be a mapping with {needs}")
     return sections
 
 

@@ -20,7 +20,12 @@ def root() -> Path:
 
 def versions(name: str) -> list[int]:
     """The versions of a run that exist, in order."""
-    found = (path.name.removeprefix("version_") for path in (root() / name).glob("version_*") if path.is_dir())
+    return versions_in(root() / name)
+
+
+def versions_in(run: Path) -> list[int]:
+    """The versions that exist in the folder of a run, in order."""
+    found = (path.name.removeprefix("version_") for path in run.glob("version_*") if path.is_dir())
     return sorted(int(number) for number in found if number.isdecimal())
 
 

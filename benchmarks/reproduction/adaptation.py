@@ -11,17 +11,15 @@ carries more over, or has adapted by the first look, has less to fall.
 import argparse
 import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 
 import torch
 
-from benchmarks.reproduction.measure import EXPERIMENTS, RESULTS
-from lingen_kit.analysis.bench import device_name
+from benchmarks.reproduction.measure import EXPERIMENTS, RESULTS, made
+from lingen_kit import runs
 from lingen_kit.search.records import folder_of, read_metrics, read_records
 from lingen_kit.search.training import run_folder
 
@@ -51,11 +49,7 @@ def adapt(row: str, checkpoint: Path, seed: str) -> list[tuple[int, float]]:
 def _fit(name: str, words: list[str]) -> list[tuple[int, float]]:
     """Train; the steps before the looks, counted from 0, and the losses."""
     subprocess.run([sys.executable, "-m", "lingen_kit", "fit", *words, f"--name={name}"], check=True)
-    return read_metrics(_newest(name) / "metrics.csv")[FIGURE]
-
-
-def _newest(name: str) -> Path:
-    return max(Path("runs", name).glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
+    return read_metrics(runs.folder(name, runs.versions(name)[-1]) / "metrics.csv")[FIGURE]
 
 
 def main() -> None:
@@ -65,11 +59,7 @@ def main() -> None:
     study: Path = parser.parse_args().study
     records = {record.params["row"]: record for record in read_records(study)}
     content: dict[str, object] = {
-        "made": {
-            "machine": f"{device_name('cpu')}, {torch.get_num_threads()} threads, {platform.system()}",
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "date": date.today().isoformat(),
-        },
+        "made": made(f"{torch.get_num_threads()} threads"),
         "steps": STEPS,
         "on": f"0.7 million parameters, from 32 x 32 to {SIZE} x {SIZE} pixels",
     }

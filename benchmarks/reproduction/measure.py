@@ -34,9 +34,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results" / "reproduction"
 EXPERIMENTS = ROOT / "experiments"
 
-MINUTE: Grid = (136, 32, 32)
 SECONDS_17: Grid = (34, 32, 32)
-"""Tokens of 512p videos of 68 and of 17 seconds: 139,264 and 34,816."""
+"""Tokens of 512p videos of 17 seconds: 34,816."""
 
 LENGTHS: list[Grid] = [(1, 8, 8), (1, 16, 16), *((frames, 32, 32) for frames in (1, 2, 4, 9, 17, 34, 68))]
 
@@ -327,16 +326,9 @@ def _keep_memory() -> None:
             mallopt(parameter, 2**31 - 1)
 
 
-def _own_seconds(calls: dict[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
+def _own_seconds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, list[float]]:
     """Seconds of each call, in turns, by `_clock`."""
-    clock, seconds = _clock()[0], {name: [] for name in calls}
-    for turn in range(warmup + repeats):
-        for name, call in calls.items():
-            start = clock()
-            call()
-            if turn >= warmup:
-                seconds[name].append(clock() - start)
-    return seconds
+    return take_turns(calls, repeats, warmup=warmup, clock=_clock()[0])
 
 
 def _options(*files: str, changes: list[str] | None = None) -> dict[str, Any]:
@@ -365,6 +357,15 @@ PARTS = {
 }
 
 
+def made(threads: str) -> dict[str, Any]:
+    """What results were made with: the machine, with so many threads, versions and the day."""
+    return {
+        "machine": f"{device_name('cpu')}, {threads}, {platform.system()}",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "date": date.today().isoformat(),
+    }
+
+
 def main() -> None:
     """Run the parts that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -377,12 +378,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in arguments.parts or PARTS:
         print(name, flush=True)
-        made = {
-            "machine": f"{device_name('cpu')}, {arguments.threads} threads, {platform.system()}",
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "date": date.today().isoformat(),
-        }
-        content = {"made": made, **PARTS[name]()}
+        content = {"made": made(f"{arguments.threads} threads"), **PARTS[name]()}
         (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

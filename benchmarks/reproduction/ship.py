@@ -5,16 +5,12 @@ python -m benchmarks.reproduction.ship runs/search/ablations docs/results/ablati
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lingen_kit.analysis.bench import device_name
+from benchmarks.reproduction.measure import made
 from lingen_kit.search.records import Record, read_records
 from lingen_kit.search.space import describe
 
@@ -41,9 +37,7 @@ def main() -> None:
     records = [record for record in read_records(options.study) if record.state == "complete"]
     curves = {record.params.get("row", describe(record.params)): curve(record) for record in records if record.curves}
     content = {
-        "machine": f"{device_name('cpu')}, one thread a training, {platform.system()}",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "date": date.today().isoformat(),
+        **made("one thread a training"),
         "hours": round(sum(sum(record.seconds.values()) for record in records) / 3600, 2),
         "steps": max((c["steps"][-1] for c in curves.values()), default=None),
         "curves": curves,

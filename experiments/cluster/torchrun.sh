@@ -1,7 +1,7 @@
 #!/bin/bash
 # Training on several nodes without a scheduler: run this on each of them, with the same arguments.
 #
-#   MASTER=node0 NODES=2 experiments/cluster/torchrun.sh NAME experiments/models/lingen_4b.yaml [FLAGS ...]
+#   MASTER=node0 NODES=2 experiments/cluster/torchrun.sh NAME experiments/paper/lingen_4b.yaml [FLAGS ...]
 #
 # MASTER is one of the nodes, reachable from the others on port 29500; all share the folder that they run in. torchrun
 # ends all ranks when one fails; with --ckpt_path last behind the flags the same command goes on from the last checkpoint.

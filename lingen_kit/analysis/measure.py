@@ -29,7 +29,12 @@ def synchronize(device: torch.device) -> None:
 
 
 def take_turns(
-    calls: Mapping[str, Call], repeats: int, *, warmup: int = 2, device: torch.device | str = "cpu"
+    calls: Mapping[str, Call],
+    repeats: int,
+    *,
+    warmup: int = 2,
+    device: torch.device | str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time calls in turns.
 
@@ -38,6 +43,7 @@ def take_turns(
         repeats: Timed rounds; in each, every call runs once.
         warmup: Rounds before them that are not timed.
         device: Where the calls run.
+        clock: What tells the seconds, such as `time.process_time` where one thread works on a busy machine.
 
     Returns:
         The seconds of each call, one a round.
@@ -47,11 +53,11 @@ def take_turns(
     for turn in range(warmup + repeats):
         for name, call in calls.items():
             synchronize(device)
-            start = time.perf_counter()
+            start = clock()
             call()
             synchronize(device)
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -37,12 +37,10 @@ class Costs(NamedTuple):
 
     Attributes:
         values: By name, see `settings.COSTS`.
-        words: What `fit` is given, with the option that was solved for.
         solved: The value of that option; None if there is none.
     """
 
     values: dict[str, float]
-    words: list[str]
     solved: int | None = None
 
 
@@ -73,9 +71,8 @@ def costs_of(
         words.append(word(budget.key, solved))
     task, training = read(words, "meta")
     values = _counted(task)
-    counted = Costs(values, words, solved)
-    if bounds and out_of(bounds, counted.values):
-        return counted
+    if bounds and out_of(bounds, values):
+        return Costs(values, solved)
     if "memory" in wanted:
         step = replace(training, devices=1)
         values["memory"] = plan_stage(task, step, DEVICES["H100"], text_tokens=TEXT_TOKENS).memory.total
@@ -84,7 +81,7 @@ def costs_of(
         seconds = take_turns(calls, _REPEATS)
         values["latency"] = medians(seconds)["candidate"]
         values["relative_latency"] = ratio(seconds, "candidate", "base")
-    return Costs({name: values[name] for name in wanted}, words, solved)
+    return Costs({name: values[name] for name in wanted}, solved)
 
 
 def out_of(bounds: Bounds, values: Mapping[str, float]) -> str | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -130,10 +130,10 @@ def plot_parallel(records: Sequence[Record], search: Search, path: Path) -> None
     goodness = 1 - goodness if direction == "minimize" else goodness
     figure, panel = _figure(max(7.2, 1.15 * (len(axes) + 1)), 4.4)
     panel.grid(False)
-    colors = _colormap()
+    colors = colormaps["viridis_r"]
     for place in np.argsort(goodness):
         record, shade = done[place], goodness[place]
-        points = [(i, _height(d, record.params[n], n)) for i, (n, d) in enumerate(axes) if n in record.params]
+        points = [(i, _height(d, record.params[n])) for i, (n, d) in enumerate(axes) if n in record.params]
         points.append((len(axes), (values[place] - values.min()) / span))
         look = {"color": colors(float(shade)), "alpha": 0.35 + 0.6 * shade}
         for (x, y), (further, height) in pairwise(points):
@@ -178,7 +178,7 @@ def _by_condition(search: Search) -> dict[str, list[str]]:
     return groups
 
 
-def _height(dimension: Dimension, value: object, name: str) -> float:
+def _height(dimension: Dimension, value: object) -> float:
     """Where a value stands on its axis, from 0 to 1."""
     if isinstance(dimension, Choice | Pattern):
         labels = list(dimension.values)
@@ -192,8 +192,8 @@ def _height(dimension: Dimension, value: object, name: str) -> float:
 
 def _ticks(dimension: Dimension) -> list[tuple[str, float]]:
     if isinstance(dimension, Choice | Pattern):
-        return [(label, _height(dimension, label, "")) for label in dimension.values]
-    return [(f"{value:.3g}", _height(dimension, value, "")) for value in (dimension.low, dimension.high)]
+        return [(label, _height(dimension, label)) for label in dimension.values]
+    return [(f"{value:.3g}", _height(dimension, value)) for value in (dimension.low, dimension.high)]
 
 
 def _tail(name: str) -> str:
@@ -206,12 +206,6 @@ def _bars(panel: Axes, xs: Sequence[float], ys: Sequence[float], errors: Sequenc
     if known:
         picked = ([xs[i] for i in known], [ys[i] for i in known], [errors[i] for i in known])
         panel.errorbar(picked[0], picked[1], picked[2], fmt="none", ecolor=_GRAY, elinewidth=1, capsize=2, zorder=0)
-
-
-def _colormap() -> Colormap:
-    from matplotlib import colormaps
-
-    return colormaps["viridis_r"]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

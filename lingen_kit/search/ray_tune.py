@@ -9,6 +9,7 @@ network file systems do not go together.
 import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,32 +46,23 @@ def run_on_ray(study: Study, verbs: Verbs, modules: list[str], workers: int | No
         variables = {"PYTHONPATH": path, "RAY_CHDIR_TO_TRIAL_DIR": "0"}
         ray.init(runtime_env={"env_vars": variables}, log_to_driver=False, include_dashboard=False)
     try:
-        left = study.left()
-        _tune(_candidate, study, verbs, modules, workers, threads, gpus, left)
+        place = partial(_tune, study, verbs, modules, workers, threads, gpus)
+        place(_candidate, study.left())
         if study.search.proxy is not None:
-            _tune(
-                _longer,
-                study,
-                verbs,
-                modules,
-                workers,
-                threads,
-                gpus,
-                study.search.proxy.top + study.search.proxy.random,
-            )
+            place(_longer, study.search.proxy.top + study.search.proxy.random)
     finally:
         if begun:
             ray.shutdown()
 
 
 def _tune(
-    work: Any,
     study: Study,
     verbs: Verbs,
     modules: list[str],
     workers: int | None,
     threads: int,
     gpus: float,
+    work: Any,
     samples: int,
 ) -> None:
     if not samples:

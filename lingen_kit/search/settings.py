@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from lingen_kit.search.space import CONFIG, Range, Space, label_of, word
+from lingen_kit import config
+from lingen_kit.search.space import CONFIG, Range, Space, files_and_flags, label_of, word
 
 COSTS = ("parameters", "flops", "memory", "latency", "relative_latency")
 """What is known of a candidate before it is trained: parameters of all that is trained; FLOPs of a forward pass over
@@ -87,7 +88,7 @@ class Search:
         pruner: The same of an Optuna pruner; None trains every trial to its end.
         prune_by: Logged figure that the pruner looks at; the first objective by default.
         prune_mode: Whether less or more of it is better; that of the objective by default.
-        trials: Trainings to start, repeats not counted; None if exhaustive.
+        trials: Trainings to start, repeats not counted; all candidates, if exhaustive and not given.
         seeds: Seeds that every candidate is trained with.
         baseline: A candidate that is tried first and marked in the report.
         storage: `sqlite`, `journal`, or the URL of a database.
@@ -106,7 +107,7 @@ class Search:
     pruner: dict[str, Any] | None
     prune_by: str | None
     prune_mode: Direction
-    trials: int | None
+    trials: int
     seeds: list[int]
     baseline: dict[str, Any] | None
     storage: str
@@ -132,10 +133,10 @@ class Search:
             candidate: Words of a candidate; those of the base alone if there are none.
             longer: For the longer training that puts the cheap setting to the test.
         """
-        files = [word(CONFIG, file) for file in self.base] + [w for w in candidate if w.startswith(f"--{CONFIG}=")]
+        files, flags = files_and_flags(candidate)
         setting = self.overrides | (self.proxy.overrides if longer and self.proxy else {})
-        flags = [word(key, value) for key, value in setting.items()]
-        return files + flags + [w for w in candidate if not w.startswith(f"--{CONFIG}=")]
+        stacked = [word(CONFIG, file) for file in self.base] + files
+        return stacked + [word(key, value) for key, value in setting.items()] + flags
 
 
 def read_sections(path: Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -152,15 +153,7 @@ def read_sections(path: Path, changes: Mapping[str, Any] | None = None) -> dict[
         FileNotFoundError: If it does not exist.
         ValueError: If a key or value is wrong; the message names it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"config {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    try:
-        sections = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(sections, dict):
-        raise ValueError(f"config {path} must be a mapping with base, space and objectives")
-    sections |= changes or {}
+    sections = config.read_sections(path, "base, space and objectives", _Loader) | dict(changes or {})
     try:
         make_search(sections)
     except ValueError as error:

@@ -304,8 +304,8 @@ class Space:
     def words(self, params: Params) -> list[str]:
         """What `fit` is given for a candidate, or a part of one: config files, then options in the space's order."""
         words = [w for d in self.dimensions if set(d.names()) <= params.keys() for w in d.words(params)]
-        files = [w for w in words if w.startswith(f"--{CONFIG}=")]
-        return files + [w for w in words if not w.startswith(f"--{CONFIG}=")]
+        files, flags = files_and_flags(words)
+        return files + flags
 
     def all(self) -> Iterator[dict[str, Any]]:
         """Every candidate, in order; the first dimension varies slowest.
@@ -380,6 +380,12 @@ class Space:
 def word(key: str, value: Any) -> str:
     """An option of `fit` as a word of its command line."""
     return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def files_and_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of `fit` that stack a config file, and the others."""
+    files = [w for w in words if w.startswith(f"--{CONFIG}=")]
+    return files, [w for w in words if not w.startswith(f"--{CONFIG}=")]
 
 
 def same(params: Params) -> str:

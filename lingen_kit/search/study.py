@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import json
 import logging
-import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -117,7 +116,7 @@ class Study:
     def left(self) -> int:
         """Candidates that are still to be trained, those that were cut off among them."""
         ended = [record for record in self.records() if record.state not in ("running", "rejected")]
-        wanted = min(self.search.trials or math.inf, self.search.space.size())
+        wanted = min(self.search.trials, self.search.space.size())
         return max(0, int(wanted) - len(ended))
 
     def next(self) -> Job | None:
@@ -130,7 +129,7 @@ class Study:
             for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                 lock = self._hold(trial.number)
                 if lock is not None:
-                    return self._job(trial, lock)
+                    return self._job(optuna.trial.Trial(self._study, trial._trial_id), lock)
             return self._new()
 
     def keep(self, record: Record) -> None:
@@ -139,16 +138,10 @@ class Study:
 
     def finish(self, job: Job) -> None:
         """Tell the sampler how a candidate did, and let it go."""
-        record = job.record
-        states = optuna.trial.TrialState
-        state = {"complete": states.COMPLETE, "pruned": states.PRUNED}.get(record.state, states.FAIL)
-        self.keep(record)
+        self.keep(job.record)
+        state, values = self._outcome(job.record)
         with self._turn():
-            if record.state == "pruned":
-                self._study.tell(record.number, state=state)
-            else:
-                values = [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
-                self._study.tell(record.number, values, state=state)
+            self._study.tell(job.record.number, values, state=state)
         job.lock.release()
 
     def next_longer(self) -> Job | None:
@@ -177,7 +170,7 @@ class Study:
         known = {trial.user_attrs["candidate"]: trial for trial in trials if "candidate" in trial.user_attrs}
         started = [trial for trial in known.values() if not trial.user_attrs.get("rejected")]
         search = self.search
-        if search.trials is not None and len(started) >= search.trials:
+        if len(started) >= search.trials:
             return None
         params = next(self._wanted(known), None)
         if params is not None:
@@ -220,17 +213,15 @@ class Study:
             return drawn
         lock = self._hold(trial.number)
         assert lock is not None  # nobody else knows of the number yet
-        frozen = next(t for t in self._study.get_trials(deepcopy=False) if t.number == trial.number)
-        return self._job(frozen, lock)
+        return self._job(trial, lock)
 
-    def _job(self, trial: "optuna.trial.FrozenTrial", lock: FileLock) -> Job:
+    def _job(self, trial: "optuna.trial.Trial", lock: FileLock) -> Job:
         """What is known of a candidate; a kill may have left anything from nothing to everything undone."""
-        handle = optuna.trial.Trial(self._study, trial._trial_id)
-        params = self.search.space.suggest(handle)
-        handle.set_user_attr("candidate", same(params))
-        before = [record for record in self.records() if record.number == trial.number]
+        params = self.search.space.suggest(trial)
+        trial.set_user_attr("candidate", same(params))
+        path = folder_of(self.folder, trial.number) / FILE
         baseline = self.search.baseline is not None and same(params) == same(self.search.baseline)
-        record = before[0] if before else Record(trial.number, params, baseline=baseline)
+        record = read_record(path) if path.is_file() else Record(trial.number, params, baseline=baseline)
         self.keep(record)
         return Job(record, lock)
 
@@ -284,19 +275,14 @@ class Study:
     def _restore(self, study: "optuna.Study") -> None:
         """Put candidates whose database was lost into the new one, under their numbers."""
         records = {record.number: record for record in self.records()}
-        states, every = optuna.trial.TrialState, distributions(self.search.space)
+        every = distributions(self.search.space)
         for number in range(max(records, default=-1) + 1):
             record = records.get(number)
             if record is None:
-                study.add_trial(optuna.trial.create_trial(state=states.FAIL))
+                study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
                 continue
             attrs = {"candidate": same(record.params)} | ({"rejected": True} if record.state == "rejected" else {})
-            state = {
-                "complete": states.COMPLETE,
-                "pruned": states.PRUNED,
-                "running": states.RUNNING,
-            }.get(record.state, states.FAIL)
-            values = [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
+            state, values = self._outcome(record)
             study.add_trial(
                 optuna.trial.create_trial(
                     state=state,
@@ -306,6 +292,13 @@ class Study:
                     user_attrs=attrs,
                 )
             )
+
+    def _outcome(self, record: Record) -> tuple["optuna.trial.TrialState", list[float] | None]:
+        """A candidate's state as Optuna has it, and its values, if it has any."""
+        states = optuna.trial.TrialState
+        known = {"complete": states.COMPLETE, "pruned": states.PRUNED, "running": states.RUNNING}
+        state = known.get(record.state, states.FAIL)
+        return state, [record.mean(name) for name in self.search.objectives] if state == states.COMPLETE else None
 
     def _storage(self) -> Any:
         kind = self.search.storage

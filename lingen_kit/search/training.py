@@ -121,9 +121,7 @@ def train(
 
 def run_folder(folder: Path, name: str) -> Path:
     """The run folder of a training: its newest version, and of one with stages the last stage that has begun."""
-    run = folder / name
-    numbers = [int(path.name.removeprefix("version_")) for path in run.glob("version_*")]
-    version = run / f"version_{max(numbers, default=0)}"
+    version = folder / name / f"version_{max(runs.versions_in(folder / name), default=0)}"
     stages = [path.parent for path in version.glob("*-*/metrics.csv")]
     return max(stages, key=lambda stage: int(stage.name.partition("-")[0]), default=version)
 
