@@ -57,7 +57,7 @@ def test_a_shipped_config_builds(path: Path, build: Callable) -> None:
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
 def test_a_shipped_search_varies_options_that_there_are(path: Path, run_dir: Path) -> None:
     from lingen_kit.commands.search import parse, read
-    from lingen_kit.search.settings import make_search, read_sections
+    from lingen_kit.search.reading import make_search, read_sections
 
     (run_dir / "experiments").symlink_to(ROOT / "experiments")
     search = make_search(read_sections(path))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.reproduction.measure import EXPERIMENTS, RESULTS, made
+from benchmarks.reproduction.setting import EXPERIMENTS, RESULTS, made
 from lingen_kit import runs
 from lingen_kit.search.records import folder_of, read_metrics, read_records
 from lingen_kit.search.training import run_folder

@@ -14,9 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.reproduction.claims import GPU, Claim, Results, claims, read_ablations
+from benchmarks.reproduction.claim import Claim, Results
+from benchmarks.reproduction.claims import claims
+from benchmarks.reproduction.cost_claims import GPU
+from benchmarks.reproduction.quality_claims import read_ablations
+from benchmarks.reproduction.setting import ROOT
 
-ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "reproduction.md"
 PICTURES = ROOT / "docs" / "images" / "reproduction"
@@ -60,7 +63,7 @@ def document(results: Results) -> str:
         "# The paper's claims, reproduced",
         "",
         "What LinGen's paper and supplement claim, what was measured here, and what follows. Each verdict is what",
-        "a rule in `benchmarks/reproduction/claims.py` makes of the numbers in `docs/results`; `make reproduction`",
+        "a rule in `benchmarks/reproduction` makes of the numbers in `docs/results`; `make reproduction`",
         "rebuilds this page from them. The models here are small, and trained on a closed world of moving shapes:",
         "what they show is the shape of a claim, not its size.",
         "",

@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduction.measure import made
+from benchmarks.reproduction.setting import made
 from lingen_kit.search.records import Record, read_records
 from lingen_kit.search.space import describe
 

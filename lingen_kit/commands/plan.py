@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -60,7 +61,13 @@ def main(verb: str, arguments: list[str]) -> None:
 
 
 def read_training(
-    words: list[str], name: str, paper_h100_days: float | None, *, gpu: bool, device: str = "meta"
+    words: list[str],
+    name: str,
+    paper_h100_days: float | None,
+    *,
+    gpu: bool,
+    device: str = "meta",
+    size: Mapping[str, int] | None = None,
 ) -> "tuple[Task, Training]":
     """Read what `fit` would train, with its own parser, and build the task.
 
@@ -70,6 +77,7 @@ def read_training(
         paper_h100_days: What it took in the paper.
         gpu: Whether it trains on GPUs, where a precision that is left open is bf16-mixed.
         device: Where its weights are; `meta` holds none.
+        size: Frames, height and width of the videos that the task is built for, where they are not those of the data.
 
     Raises:
         ValueError: If the config is wrong, or trains something else than a text-to-video model.
@@ -83,6 +91,8 @@ def read_training(
     from lingen_kit.tasks import TextToVideo
 
     config = parse_fit(words)
+    for key, value in (size or {}).items():
+        config.model.init_args[key] = value
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model")
     try:

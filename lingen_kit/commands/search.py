@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,14 @@ def fit(verb: str, words: list[str]) -> None:
     train.main(verb, words)
 
 
-def read(words: list[str], device: str) -> "tuple[Task, Training]":
+def read(words: list[str], device: str, size: Mapping[str, int] | None = None) -> "tuple[Task, Training]":
     """Read what `fit` would train, in a process of its own."""
     import torch
 
     from lingen_kit.commands.plan import read_training
 
     last = _stages(words)[-1]  # the largest, as a rule
-    return read_training(last, "candidate", None, gpu=torch.cuda.is_available(), device=device)
+    return read_training(last, "candidate", None, gpu=torch.cuda.is_available(), device=device, size=size)
 
 
 def parse(words: list[str]) -> object:
@@ -89,7 +90,7 @@ def _begin(verb: str, arguments: list[str]) -> None:
     options = _begin_parser(verb).parse_args(arguments)
     _prepare()
     from lingen_kit.search.engine import check_words
-    from lingen_kit.search.settings import read_sections
+    from lingen_kit.search.reading import read_sections
     from lingen_kit.search.study import Study
 
     name = options.name or options.config.stem

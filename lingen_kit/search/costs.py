@@ -15,21 +15,23 @@ from lingen_kit.analysis.measure import medians, ratio, take_turns
 from lingen_kit.analysis.memory import Task
 from lingen_kit.analysis.plan import Training, plan_stage
 from lingen_kit.pipeline import TextToVideoPipeline
+from lingen_kit.search.dimensions import word
 from lingen_kit.search.settings import Budget
-from lingen_kit.search.space import word
+
+Bounds = Mapping[str, tuple[float, float]]
+Size = Mapping[str, int]
+"""Frames, height and width of a video; what is not given is that of the config's own videos."""
 
 
 class Read(Protocol):
     """Reads the words of `fit` and builds the task that they train."""
 
-    def __call__(self, words: list[str], device: str) -> tuple[Task, Training]:
-        """The task, on `device` (`meta` holds no weights), and what else the words say."""
+    def __call__(self, words: list[str], device: str, size: Size) -> tuple[Task, Training]:
+        """The task, on `device` (`meta` holds no weights), for videos of a size, and what else the words say."""
 
-
-Bounds = Mapping[str, tuple[float, float]]
 
 TEXT_TOKENS = 32
-_REPEATS = 15
+_LEAST, _MOST, _SECONDS = 3, 15, 10.0  # passes of each that are timed, and how long they may take if they are many
 
 
 class Costs(NamedTuple):
@@ -51,6 +53,7 @@ def costs_of(
     wanted: Sequence[str],
     budget: Budget | None = None,
     bounds: Bounds | None = None,
+    size: Size | None = None,
 ) -> Costs:
     """Tell the costs of a candidate.
 
@@ -61,24 +64,27 @@ def costs_of(
         wanted: Costs to tell.
         budget: What to solve for.
         bounds: Least and greatest value of some of them; a candidate that is out by what can be counted is not timed.
+        size: Of the video that a pass is over; of that of training by default.
 
     Raises:
         ValueError: If the candidate cannot be built, or none is within the budget.
     """
-    words, solved = list(words), None
+    words, solved, size = list(words), None, size or {}
     if budget is not None:
-        solved = _solve(read, words, budget)
+        solved = _solve(read, words, budget, size)
         words.append(word(budget.key, solved))
-    task, training = read(words, "meta")
-    values = _counted(task)
+    values = _counted(read, words, size)
     if bounds and out_of(bounds, values):
         return Costs(values, solved)
     if "memory" in wanted:
+        task, training = read(words, "meta", {})
         step = replace(training, devices=1)
         values["memory"] = plan_stage(task, step, DEVICES["H100"], text_tokens=TEXT_TOKENS).memory.total
     if {"latency", "relative_latency"} & set(wanted):
-        calls = {"candidate": _forward(read(words, "cpu")[0]), "base": _forward(read(list(base), "cpu")[0])}
-        seconds = take_turns(calls, _REPEATS)
+        lines = {"candidate": words, "base": list(base)}
+        calls = {name: _forward(read(line, "cpu", size)[0]) for name, line in lines.items()}
+        once = sum(sum(times) for times in take_turns(calls, 1, warmup=1).values())
+        seconds = take_turns(calls, max(_LEAST, min(_MOST, int(_SECONDS / once))), warmup=1)
         values["latency"] = medians(seconds)["candidate"]
         values["relative_latency"] = ratio(seconds, "candidate", "base")
     return Costs({name: values[name] for name in wanted}, solved)
@@ -91,32 +97,35 @@ def out_of(bounds: Bounds, values: Mapping[str, float]) -> str | None:
     )
 
 
-def _counted(task: Task) -> dict[str, float]:
-    pipeline = task.pipeline
-    latents = pipeline.autoencoder.latent_size((pipeline.frames, pipeline.height, pipeline.width))
+def _latents(pipeline: TextToVideoPipeline) -> tuple[int, int, int]:
+    return pipeline.autoencoder.latent_size((pipeline.frames, pipeline.height, pipeline.width))
+
+
+def _counted(read: Read, words: list[str], size: Size) -> dict[str, float]:
+    task, _ = read(words, "meta", {})
+    passing = read(words, "meta", size)[0] if size else task  # a larger video has larger tables of positions
     return {
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),  # type: ignore[attr-defined]
-        "flops": pipeline.denoiser.flops(latents, TEXT_TOKENS),
+        "flops": passing.pipeline.denoiser.flops(_latents(passing.pipeline), TEXT_TOKENS),
     }
 
 
-def _solve(read: Read, words: list[str], budget: Budget) -> int:
+def _solve(read: Read, words: list[str], budget: Budget, size: Size) -> int:
     """The largest multiple of the step within the budget; costs grow with it."""
 
     def within(multiple: int) -> bool:
         try:
-            task, _ = read([*words, word(budget.key, multiple * budget.step)], "meta")
+            counted = _counted(read, [*words, word(budget.key, multiple * budget.step)], size)
         except ValueError:
             if multiple > 1:
                 return False  # such as a width that no head divides
             raise
-        return _counted(task)[budget.cost] <= budget.most
+        return counted[budget.cost] <= budget.most
 
     if not within(1):
-        task, _ = read([*words, word(budget.key, budget.step)], "meta")
+        least = _counted(read, [*words, word(budget.key, budget.step)], size)[budget.cost]
         raise ValueError(
-            f"budget: even {budget.key} {budget.step} has {_counted(task)[budget.cost]:.3g} {budget.cost}, above "
-            f"{budget.most:.3g}"
+            f"budget: even {budget.key} {budget.step} has {least:.3g} {budget.cost}, above {budget.most:.3g}"
         )
     low, high = 1, budget.high // budget.step + 1  # within(low) holds, within(high) is not asked
     while high - low > 1:
@@ -126,13 +135,12 @@ def _solve(read: Read, words: list[str], budget: Budget) -> int:
 
 
 def _forward(task: Task) -> Callable[[], object]:
-    """One pass of the denoiser over one video of the config's size, with the weights that training starts from."""
+    """One pass of the denoiser over one video of its size, with the weights that training starts from."""
     pipeline: TextToVideoPipeline = task.pipeline
     pipeline.text_encoder = FixedText(pipeline.text_encoder.dim, TEXT_TOKENS)
     denoiser = pipeline.denoiser
-    latents = pipeline.autoencoder.latent_size((pipeline.frames, pipeline.height, pipeline.width))
     text, mask = pipeline.text_encoder(["a prompt"])
-    noisy = torch.randn(1, denoiser.channels, *latents)  # (B, C, F, Y, X)
+    noisy = torch.randn(1, denoiser.channels, *_latents(pipeline))  # (B, C, F, Y, X)
     t = torch.full((1,), 0.5)
 
     def call() -> Any:

@@ -12,11 +12,12 @@ from pathlib import Path
 from lingen_kit.analysis.measure import ChildFailed, in_child
 from lingen_kit.search import training
 from lingen_kit.search.costs import Read, costs_of, out_of
+from lingen_kit.search.dimensions import word
 from lingen_kit.search.pruning import curves_of, hopeless
 from lingen_kit.search.records import Record, folder_of, read_metrics
+from lingen_kit.search.sampling import make_pruner
 from lingen_kit.search.settings import Search
-from lingen_kit.search.space import word
-from lingen_kit.search.study import Job, Study, make_pruner
+from lingen_kit.search.study import Job, Study
 from lingen_kit.search.training import Fit, Outcome, train
 
 GIVE_UP = 60
@@ -57,7 +58,7 @@ def check_words(search: Search, verbs: Verbs) -> None:
     try:
         wrong = in_child(_first_wrong, verbs.parse, named, threads=1)
         if wrong is None and search.costs:
-            in_child(costs_of, verbs.read, base, base, search.costs, threads=1)
+            in_child(costs_of, verbs.read, base, base, search.costs, None, None, search.measured_at, threads=1)
     except ChildFailed as error:
         raise ValueError(f"base and overrides: {str(error).removeprefix('ValueError: ')}") from error
     if wrong is not None:
@@ -231,6 +232,7 @@ class Engine:
                     search.costs,
                     search.budget,
                     {} if record.baseline else search.constraints,
+                    search.measured_at,
                     threads=1,
                 )
         except ChildFailed as error:

@@ -83,8 +83,9 @@ def _cost(search: Search, record: Record, as_searched: bool) -> str:
     stems = ", ".join(search.base)
     if as_searched:
         return f"{max(record.seconds.values(), default=0):.0f} s where it was searched."
+    at = f" ({describe(search.measured_at)})" if search.measured_at else ""
     latency = (
-        f"; a pass takes {record.costs['relative_latency']:.2f} times as long"
+        f"; a pass{at} takes {record.costs['relative_latency']:.2f} times as long"
         if "relative_latency" in record.costs
         else ""
     )

@@ -14,11 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lingen_kit.search.dimensions import Choice, Dimension, Pattern
 from lingen_kit.search.proxy import Agreement, Pair
 from lingen_kit.search.records import Record, pareto
+from lingen_kit.search.sampling import distributions
 from lingen_kit.search.settings import Direction, Search
-from lingen_kit.search.space import Choice, Dimension, Pattern, short_names
-from lingen_kit.search.study import distributions
+from lingen_kit.search.space import short_names
 
 _BLUE, _ORANGE, _GREEN, _GRAY, _INK, _GRID = "#0072B2", "#D55E00", "#009E73", "#B8BDC6", "#333333", "#E3E5E9"
 _DPI = 130

@@ -15,7 +15,7 @@ from lingen_kit.search.progress import figure
 from lingen_kit.search.proxy import pairs, verdict
 from lingen_kit.search.records import Record, best, best_first, folder_of, pareto
 from lingen_kit.search.settings import Search
-from lingen_kit.search.space import short_names
+from lingen_kit.search.space import describe, short_names
 from lingen_kit.search.study import Study
 from lingen_kit.search.training import run_folder
 
@@ -120,6 +120,8 @@ def _summary(records: Sequence[Record], search: Search) -> list[str]:
         f"candidates were trained{seeds}, {hours:.2f} hours in all: {counts['complete']} to the end, "
         f"{counts['pruned']} pruned, {counts['failed']} failed. {counts['rejected']} were left out before training."
     ]
+    if search.measured_at:
+        told.append(f"FLOPs and latencies are of a pass over a video of {describe(search.measured_at)}.")
     winner, base = best(records, search.objectives), next((r for r in records if r.baseline), None)
     if winner is not None:
         had = ", ".join(f"{name} {figure(winner, name)}" for name in search.objectives)

@@ -47,7 +47,7 @@ def fit(verb: str, words: list[str]) -> None:
         file.write(f"30,other/figure,{loss}\n")
 
 
-def read(words: list[str], device: str) -> tuple[SimpleNamespace, None]:
+def read(words: list[str], device: str, size: dict[str, int]) -> tuple[SimpleNamespace, None]:
     given = options(words)
     width = int(given.get("model.width", "4"))
     if width == 13:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lingen_kit.search.proxy import agreement, chosen, kendall_tau, verdict
+from lingen_kit.search.reading import make_search
 from lingen_kit.search.records import (
     Record,
     best,
@@ -15,7 +16,7 @@ from lingen_kit.search.records import (
     read_records,
     write_record,
 )
-from lingen_kit.search.settings import Proxy, make_search
+from lingen_kit.search.settings import Proxy
 
 BOTH = {"good": "maximize", "slow": "minimize"}
 

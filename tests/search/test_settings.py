@@ -1,9 +1,13 @@
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lingen_kit.search.settings import make_search, read_sections
+import lingen_kit.search
+from lingen_kit.errors import MissingPackage
+from lingen_kit.search.reading import make_search, read_sections
 
 MINIMAL: dict[str, Any] = {
     "base": "base.yaml",
@@ -27,6 +31,8 @@ def test_the_least_that_a_search_needs() -> None:
         ({"objectives": None}, "objectives is missing"),
         ({"objectives": {"validation/loss": "min"}}, "'min' is none of minimize, maximize"),
         ({"trials": None}, "trials is missing"),
+        ({"measured_at": {"length": 8}}, "measured_at.length is unknown; choose out of frames, height, width"),
+        ({"measured_at": {"frames": 0}}, "measured_at.frames 0 must be a whole number of at least 1"),
         ({"trials": 0}, "trials 0 must be a whole number of at least 1"),
         ({"trials": None, "sampler": "exhaustive"}, "the space has no end of values"),
         ({"seeds": [0, 0]}, "has one of them twice"),
@@ -73,3 +79,9 @@ def test_files_come_first_so_that_the_cheap_setting_holds() -> None:
     words = ["--config=x.yaml", "--model.depth=2"]
     assert search.line(words) == ["--config=base.yaml", "--config=x.yaml", "--trainer.max_steps=3", "--model.depth=2"]
     assert search.line(words, longer=True)[2] == "--trainer.max_steps=9"
+
+
+def test_without_optuna_the_search_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'lingen_kit\[search\]'"):
+        importlib.reload(lingen_kit.search)
