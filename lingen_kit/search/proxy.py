@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lingen_kit.search.records import Record, best_first
-from lingen_kit.search.settings import Proxy, Search
+from lingen_kit.search.settings import Direction, Proxy, Search
 
 DRAWS = 2000
 
@@ -98,6 +98,12 @@ class Pair(NamedTuple):
     def agreement(self) -> Agreement:
         """How the two rankings agree; 1 if they are the same, whatever is better."""
         return agreement(self.before, self.after if self.same_way else [-value for value in self.after])
+
+    def first(self, direction: Direction) -> tuple[int, float]:
+        """Number and figure of the best after the longer training; `direction` is that of the search's own figure."""
+        pick = max if (direction == "maximize") == self.same_way else min
+        value, number = pick(zip(self.after, self.numbers, strict=True))
+        return number, value
 
 
 def pairs(records: Sequence[Record], search: Search) -> list[Pair]:

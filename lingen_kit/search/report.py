@@ -153,6 +153,8 @@ def _proxy(records: Sequence[Record], search: Search, folder: Path, pictures: di
             continue
         found = pair.agreement()
         told.append(verdict(found, search.proxy, pair.name, pair.longer))
+        number, value = pair.first(search.objectives[pair.name])
+        told.append(f"After the longer training trial {number} is the first of them, with {pair.longer} {value:.4g}.")
         path = folder / f"proxy_{pair.name.rpartition('/')[2]}.png"
         plots.plot_proxy(pair, found, path)
         pictures[f"The search's setting against a longer training: {pair.name}"] = path

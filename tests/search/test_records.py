@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lingen_kit.search.proxy import agreement, chosen, kendall_tau, verdict
+from lingen_kit.search.proxy import Pair, agreement, chosen, kendall_tau, verdict
 from lingen_kit.search.reading import make_search
 from lingen_kit.search.records import (
     Record,
@@ -16,7 +16,7 @@ from lingen_kit.search.records import (
     read_records,
     write_record,
 )
-from lingen_kit.search.settings import Proxy
+from lingen_kit.search.settings import Direction, Proxy
 
 BOTH = {"good": "maximize", "slow": "minimize"}
 
@@ -82,6 +82,17 @@ def slow_tau(x: list[float], y: list[float]) -> float:
 )
 def test_tau_counts_pairs(x: list[float], y: list[float]) -> None:
     assert kendall_tau(x, y) == pytest.approx(slow_tau(x, y))
+
+
+@pytest.mark.parametrize(
+    ("direction", "same_way", "number"),
+    [("minimize", True, 7), ("minimize", False, 9), ("maximize", True, 9), ("maximize", False, 7)],
+)
+def test_the_first_after_the_longer_training_has_the_best_figure(
+    direction: Direction, same_way: bool, number: int
+) -> None:
+    pair = Pair("loss", "score", [7, 8, 9], [0.3, 0.1, 0.2], [1.0, 2.0, 3.0], same_way)
+    assert pair.first(direction) == (number, {7: 1.0, 9: 3.0}[number])
 
 
 def test_tau_of_a_constant_is_unknown() -> None:
