@@ -17,6 +17,7 @@ from lingen_kit.search.pruning import curves_of, hopeless
 from lingen_kit.search.records import Record, folder_of, read_metrics
 from lingen_kit.search.sampling import make_pruner
 from lingen_kit.search.settings import Search
+from lingen_kit.search.space import describe
 from lingen_kit.search.study import Job, Study
 from lingen_kit.search.training import Fit, Outcome, train
 
@@ -60,7 +61,8 @@ def check_words(search: Search, verbs: Verbs) -> None:
         if wrong is None and search.costs:
             in_child(costs_of, verbs.read, base, base, search.costs, None, None, search.measured_at, threads=1)
     except ChildFailed as error:
-        raise ValueError(f"base and overrides: {str(error).removeprefix('ValueError: ')}") from error
+        at = f", measured at {describe(search.measured_at)}" if search.measured_at else ""
+        raise ValueError(f"base and overrides{at}: {str(error).removeprefix('ValueError: ')}") from error
     if wrong is not None:
         raise ValueError(wrong)
 
