@@ -123,8 +123,9 @@ class Study:
         with self._turn():
             for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                 lock = self._hold(trial.number)
-                if lock is not None:
-                    return self._job(optuna.trial.Trial(self._study, trial._trial_id), lock)
+                job = lock and self._adopt(trial, lock)
+                if job:
+                    return job
             return self._new()
 
     def keep(self, record: Record) -> None:
@@ -160,16 +161,30 @@ class Study:
                         return Job(read_record(folder_of(self.folder, record.number) / FILE), lock)
             return None
 
+    def _adopt(self, trial: "optuna.trial.FrozenTrial", lock: FileLock) -> Job | None:
+        """Go on with a candidate that was cut off; None if it was cut off undrawn, and what is drawn now is known."""
+        handle = optuna.trial.Trial(self._study, trial._trial_id)
+        if "candidate" not in trial.user_attrs:
+            known = self._known(self._study.get_trials(deepcopy=False))
+            if same(self.search.space.suggest(handle)) in known:
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                lock.release()
+                return None
+        return self._job(handle, lock)
+
+    def _known(self, trials: "list[optuna.trial.FrozenTrial]") -> "dict[str, optuna.trial.FrozenTrial]":
+        return {trial.user_attrs["candidate"]: trial for trial in trials if "candidate" in trial.user_attrs}
+
     def _new(self) -> Job | None:
         trials = self._study.get_trials(deepcopy=False)
-        known = {trial.user_attrs["candidate"]: trial for trial in trials if "candidate" in trial.user_attrs}
+        known = self._known(trials)
         started = [trial for trial in known.values() if not trial.user_attrs.get("rejected")]
         search = self.search
         if len(started) >= search.trials:
             return None
         params = next(self._wanted(known), None)
         if params is not None:
-            return self._begin(params)
+            return self._begin(params, known)
         if search.sampler == EXHAUSTIVE or len(known) >= search.space.size():
             return None
         asked = self._ask(known)
@@ -179,7 +194,7 @@ class Study:
         near = (search.space.neighbour(asked, drawn) for _ in range(_DRAWS))
         anywhere = (search.space.suggest(drawn) for _ in range(_DRAWS))
         found = next((params for params in chain(near, anywhere) if same(params) not in known), None)
-        return None if found is None else self._begin(found)
+        return None if found is None else self._begin(found, known)
 
     def _wanted(self, known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Candidates that are tried whatever the sampler thinks."""
@@ -188,11 +203,11 @@ class Study:
         if self.search.sampler == EXHAUSTIVE:
             yield from (params for params in self.search.space.all() if same(params) not in known)
 
-    def _begin(self, params: dict[str, Any]) -> Job:
-        """Take a candidate that is chosen already."""
+    def _begin(self, params: dict[str, Any], known: Mapping[str, Any]) -> Job:
+        """Take a candidate that is chosen already, after those that a kill has left in the queue."""
         self._study.enqueue_trial(params)
-        job = self._ask({})
-        assert isinstance(job, Job)
+        while not isinstance(job := self._ask(known), Job):
+            pass
         return job
 
     def _ask(self, known: Mapping[str, Any]) -> Job | dict[str, Any]:

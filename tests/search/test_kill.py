@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lingen_kit.search.engine import Engine
 from lingen_kit.search.space import same
 from lingen_kit.search.study import Study
@@ -44,3 +46,25 @@ def test_killed_at_random_and_resumed_without_a_lost_or_doubled_trial(
     assert [record.state for record in records] == ["complete"] * 10
     assert len({same(record.params) for record in records}) == 10
     assert all(list(record.results) == ["0", "1"] for record in records)
+
+
+def test_what_was_cut_off_undrawn_becomes_no_double(
+    make_study: Callable[..., Study], engine: Callable[..., Engine]
+) -> None:
+    study = make_study({"model.loss": [0.0, 1.0]}, trials=2)
+    engine(study).step(0)
+    for _ in range(6):
+        study._study.ask()  # and the process ends before a value is drawn
+    engine(Study(study.folder)).run()
+    assert sorted(record.params["model.loss"] for record in study.records()) == ["0.0", "1.0"]
+
+
+@pytest.mark.parametrize("sampler", ["exhaustive", "TPESampler"])
+def test_what_was_left_in_the_queue_becomes_no_double(
+    make_study: Callable[..., Study], engine: Callable[..., Engine], sampler: str
+) -> None:
+    study = make_study({"model.loss": [0.0, 1.0, 2.0]}, trials=3, sampler=sampler)
+    for _ in range(2):
+        study._study.enqueue_trial({"model.loss": "0.0"})  # and the process ends before it is asked for
+    engine(Study(study.folder)).run()
+    assert sorted(record.params["model.loss"] for record in study.records()) == ["0.0", "1.0", "2.0"]
