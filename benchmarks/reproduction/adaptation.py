@@ -10,7 +10,6 @@ carries more over, or has adapted by the first look, has less to fall.
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def main() -> None:
         content[model] = {
             "before": before,
             "losses": [[loss for _, loss in curve] for curve in curves],
-            "excess": [statistics.fmean(excess), statistics.stdev(excess) / math.sqrt(len(excess))],
+            "excess": excess,
             "curve": [statistics.fmean(point[1] for point in points) for points in zip(*curves, strict=True)],
         }
     (RESULTS / "adaptation.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,8 @@
 """Claims of how good models become: losses by ablation, recipe, adaptation, leaderboards, people."""
 
 import csv
+import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,16 +96,20 @@ def adaptation(results: Results) -> Claim:
     if found is None:
         return Claim("main paper, Fig. 10", claimed, "", "", command, "not measured")
     excess = {name: found[name]["excess"] for name in ("lingen", "dit")}
-    told = ", ".join(f"{name} {mean:.2f} ± {error:.2f}" for name, (mean, error) in excess.items())
+    told = ", ".join(f"{name} {statistics.fmean(values):.2f}" for name, values in excess.items())
+    # A seed's validation clips are the same for both models, and some are harder than others: so, seed by seed.
+    more = [dit - lingen for dit, lingen in zip(excess["dit"], excess["lingen"], strict=True)]
+    mean, error = statistics.fmean(more), statistics.stdev(more) / math.sqrt(len(more))
     ends = ", ".join(
         f"{name} from {found[name]['curve'][0]:.4f} to {found[name]['curve'][-1]:.4f}" for name in ("lingen", "dit")
     )
-    verdict: Verdict = "reproduced in shape" if above(excess["dit"], excess["lingen"]) else "not reproduced"
+    verdict: Verdict = "reproduced in shape" if mean > 2 * error else "not reproduced"
     return Claim(
         "main paper, Fig. 10",
         claimed,
         f"mean validation loss over the first {found['steps']} steps at twice the height and width, in multiples of "
-        f"the loss before: {told} ({found['seeds']} seeds); losses: {ends}",
+        f"the loss before: {told}; seed by seed, on the same clips, DiT's is higher by {mean:.3f} ± {error:.3f} "
+        f"({found['seeds']} seeds); losses: {ends}",
         f"{found['on']}, {found['made']['machine']}",
         command,
         verdict,
