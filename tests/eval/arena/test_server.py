@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,10 @@ def ask(server: ArenaServer, path: str, body: Any = None, **headers: str) -> tup
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
     data = json.dumps(body).encode() if body is not None else None
     given = {"Content-Type": "application/json", TOKEN_HEADER: server.token} if body is not None else {}
-    connection.request("GET" if data is None else "POST", path, data, given | headers)
-    answer = connection.getresponse()
-    result = answer.status, dict(answer.getheaders()), answer.read()
-    connection.close()
-    return result
+    with closing(connection):  # also where the server is killed in the middle of it
+        connection.request("GET" if data is None else "POST", path, data, given | headers)
+        with connection.getresponse() as answer:
+            return answer.status, dict(answer.getheaders()), answer.read()
 
 
 def tasks(server: ArenaServer, rater: str = "anna") -> list[dict[str, Any]]:
