@@ -8,9 +8,7 @@ Verdict = Literal[
     "reproduced", "reproduced in shape", "not reproduced", "needs hardware", "needs people", "not measured"
 ]
 
-
 Results = dict[str, Any]
-
 
 MEASURE = "python -m benchmarks.reproduction.measure"
 

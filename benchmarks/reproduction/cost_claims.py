@@ -7,14 +7,11 @@ from lingen_kit.search.proxy import kendall_tau
 FASTER = 10
 """Times that rotary-major's rearrangement must be cheaper than zigzag's: 15 in the paper's Table 2."""
 
-
 MINUTE_TOKENS = 139264
 """Tokens of 512p, 68 s."""
 
-
 GPU = "gpu-nvidia-h100-80gb-hbm3"
 """Folder of the shipped report of a GPU."""
-
 
 LINEAR, QUADRATIC = 1.05, 1.6
 """Greatest exponent of latency over tokens for LinGen, least for DiT."""

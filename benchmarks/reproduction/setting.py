@@ -12,9 +12,7 @@ from lingen_kit.config import read_config
 
 ROOT = Path(__file__).parents[2]
 
-
 RESULTS = ROOT / "docs" / "results" / "reproduction"
-
 
 EXPERIMENTS = ROOT / "experiments"
 

@@ -17,15 +17,11 @@ from lingen_kit.scans import Grid, Hilbert, RotaryMajor, Scan, Zigzag
 SECONDS_17: Grid = (34, 32, 32)
 """Tokens of 512p videos of 17 seconds: 34,816."""
 
-
 LENGTHS: list[Grid] = [(1, 8, 8), (1, 16, 16), *((frames, 32, 32) for frames in (1, 2, 4, 9, 17, 34, 68))]
-
 
 ABLATION = ["ablations/base.yaml"]
 
-
 VARIANTS = ["without_tesa", "without_rms", "zigzag", "mamba", "without_ma", "without_review", "hilbert"]
-
 
 DIT = [*ABLATION, "ablations/dit_equal_parameters.yaml"]
 

@@ -37,7 +37,7 @@ def fit(verb: str, words: list[str]) -> None:
 
 
 def read(words: list[str], device: str, size: Mapping[str, int] | None = None) -> "tuple[Task, Training]":
-    """Read what `fit` would train, in a process of its own."""
+    """Read what `fit` would train, in a process of its own, for videos of `size` if they are not to be the config's."""
     import torch
 
     from lingen_kit.commands.plan import read_training

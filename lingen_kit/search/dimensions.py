@@ -13,13 +13,10 @@ from typing import Any, Protocol
 
 Params = Mapping[str, Any]
 
-
 CONFIG = "config"
 """In a group of overrides, the key whose value is a config file, or a list of them, stacked on the base."""
 
-
 _CLASS_PATH = re.compile(r"[A-Za-z_][\w.]*\.([A-Z]\w*)")
-
 
 _RANGE = {"low", "high", "step", "log"}
 

@@ -21,16 +21,12 @@ one video; bytes of a training step; seconds of a forward pass, and the same as 
 SIZES = ("frames", "height", "width")
 """What the size of the video may be given by that a pass is over."""
 
-
 BUDGETED: tuple[Literal["parameters", "flops"], ...] = ("parameters", "flops")
 """Costs that an option can be solved for."""
 
-
 EXHAUSTIVE = "exhaustive"
 
-
 Direction = Literal["minimize", "maximize"]
-
 
 DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
 
